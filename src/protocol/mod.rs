@@ -1,0 +1,13 @@
+//! What travels between roles, as types. Pure data: no bus, no store, no clock.
+//!
+//! All of it is signed content (see [`crate::security`]): numbers are integers within 2^53, everything else is text.
+
+pub mod outcome;
+pub mod policy;
+pub mod publication;
+pub mod ticket;
+
+pub use outcome::{NodeResult, Status};
+pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
+pub use publication::{Delta, Heartbeat, Level, MemberState, PoolState, Snapshot};
+pub use ticket::{RunOrder, Ticket};

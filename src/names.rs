@@ -17,7 +17,13 @@ pub struct NameError {
     alphabet: &'static str,
 }
 
-fn validate(kind: &'static str, text: &str, max: usize, allowed: fn(char) -> bool, alphabet: &'static str) -> Result<(), NameError> {
+fn validate(
+    kind: &'static str,
+    text: &str,
+    max: usize,
+    allowed: fn(char) -> bool,
+    alphabet: &'static str,
+) -> Result<(), NameError> {
     let starts_well = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if starts_well && text.len() <= max && text.chars().all(allowed) {
         return Ok(());

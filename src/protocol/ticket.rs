@@ -30,7 +30,9 @@ impl std::str::FromStr for RunOrder {
             let (epoch, run) = text.split_once('-')?;
             Some(Self { epoch: epoch.parse().ok()?, run: run.parse().ok()? })
         };
-        parse().ok_or_else(|| format!("{:?} is no run id: it looks like 1795320000000-17", crate::text::display_safe_to(text, 64)))
+        parse().ok_or_else(|| {
+            format!("{:?} is no run id: it looks like 1795320000000-17", crate::text::display_safe_to(text, 64))
+        })
     }
 }
 

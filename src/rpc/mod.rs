@@ -1,1 +1,60 @@
-//! (under construction)
+//! Signed requests and replies on top of the bus.
+//!
+//! Every role offers a [`Service`]; [`server::Secured`] stands before it and lets through only what the one table of methods
+//! ([`table::METHODS`]) allows the signer's roles. [`client::RpcClient`] signs what a role sends and believes only signed
+//! replies of the right role.
+
+pub mod client;
+pub mod error;
+pub mod server;
+pub mod table;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::security::keys::KeyId;
+use crate::security::roles::Role;
+
+pub use client::RpcClient;
+pub use error::{Kind, RpcError};
+pub use server::Secured;
+pub use table::Method;
+
+/// The exchange of admin RPC and publications.
+pub const EXCHANGE: &str = "spice";
+/// The exchange of work queues.
+pub const WORK_EXCHANGE: &str = "spice_work";
+
+/// Who asks, as established from the signature and our own trust store.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The sender's name in our trust store, or `unsigned`.
+    pub sender: String,
+    /// The key that signed; `None` for an unsigned call in a lab.
+    pub key_id: Option<KeyId>,
+    /// What the key may do.
+    pub roles: Vec<Role>,
+    /// The request's unique id.
+    pub request_id: String,
+}
+
+/// What a role offers on a topic. Methods not in the table never reach it.
+#[async_trait]
+pub trait Service: Send + Sync {
+    /// Carries out `method`. For work, an error of kind [`Kind::Unavailable`] means "not now": the message is delivered
+    /// again; any other error means it can never succeed: it goes to the dead-letter queue.
+    ///
+    /// # Errors
+    /// What the caller should be told.
+    async fn handle(&self, method: &'static Method, caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError>;
+}
+
+/// Arguments as a typed value; unknown and missing ones are a clear error.
+///
+/// # Errors
+/// [`Kind::BadRequest`] naming the argument.
+pub fn typed<T: DeserializeOwned>(args: Map<String, Value>) -> Result<T, RpcError> {
+    serde_json::from_value(Value::Object(args))
+        .map_err(|error| RpcError::bad_request(format!("bad arguments: {}", crate::text::display_safe(&error.to_string()))))
+}

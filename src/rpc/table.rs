@@ -1,0 +1,202 @@
+//! The one table of methods: who may call what, and how it travels. The RPC reference is generated from it.
+
+use crate::security::roles::Role;
+
+/// A topic of SPICE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Admin RPC of Checks.
+    Checks,
+    /// Admin RPC of Nodes.
+    Nodes,
+    /// Publications to pool caches (fanout).
+    Pool,
+    /// Work for adapters (`spice-adapter-<name>`).
+    Adapter,
+    /// Results, to Nodes.
+    Results,
+    /// Stored outcomes and node events, to Checks.
+    Events,
+}
+
+impl Topic {
+    /// The topic's name on the bus; for [`Topic::Adapter`] the prefix that the adapter's name follows.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Checks => "spice-checks",
+            Self::Nodes => "spice-nodes",
+            Self::Pool => "spice-pool",
+            Self::Adapter => "spice-adapter-",
+            Self::Results => "spice-nodes-results",
+            Self::Events => "spice-checks-events",
+        }
+    }
+}
+
+/// How a method is delivered (DESIGN: delivery classes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Call with a reply; time window and seen id.
+    Call,
+    /// Cast without reply; time window and seen id.
+    Cast,
+    /// To every reader; ordered by epoch and version in its content.
+    Publication,
+    /// Durable, confirmed, acknowledged after commit, idempotent; bounded by its ticket instead of a time window.
+    Work,
+}
+
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// Administrators only.
+    Admin,
+    /// Operators and administrators.
+    Operator,
+    /// Anyone who may read: readers, operators, administrators.
+    Reader,
+    /// Role checks.
+    Checks,
+    /// Role nodes.
+    Nodes,
+    /// Any adapter; which one is compared with the ticket or the announcement.
+    Adapter,
+    /// Any adapter, or Checks (which reports time-outs).
+    AdapterOrChecks,
+    /// Pool caches and everything that may read.
+    PoolReader,
+}
+
+impl Allowed {
+    /// Whether a key with `roles` may call.
+    #[must_use]
+    pub fn permits(self, roles: &[Role]) -> bool {
+        roles.iter().any(|role| match self {
+            Self::Admin => matches!(role, Role::Admin),
+            Self::Operator => matches!(role, Role::Admin | Role::Operator),
+            Self::Reader | Self::PoolReader => matches!(role, Role::Admin | Role::Operator | Role::Reader),
+            Self::Checks => matches!(role, Role::Checks),
+            Self::Nodes => matches!(role, Role::Nodes),
+            Self::Adapter => matches!(role, Role::Adapter(_)),
+            Self::AdapterOrChecks => matches!(role, Role::Adapter(_) | Role::Checks),
+        })
+    }
+
+    /// For error messages and the reference.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator or admin",
+            Self::Reader | Self::PoolReader => "reader, operator or admin",
+            Self::Checks => "checks",
+            Self::Nodes => "nodes",
+            Self::Adapter => "adapter:<name>",
+            Self::AdapterOrChecks => "adapter:<name> or checks",
+        }
+    }
+
+    /// Whether `[security] unsigned_admin` may stand in for a signature: only for what people call.
+    #[must_use]
+    pub fn is_for_people(self) -> bool {
+        matches!(self, Self::Admin | Self::Operator | Self::Reader)
+    }
+}
+
+/// One method.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Where it is served.
+    pub topic: Topic,
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// Who may call it.
+    pub allowed: Allowed,
+    /// How it travels.
+    pub class: Class,
+    /// Its arguments, optional ones with a question mark.
+    pub args: &'static str,
+    /// What it does, for the reference.
+    pub summary: &'static str,
+}
+
+/// Version of every SPICE endpoint.
+pub const VERSION: &str = "1.0";
+
+const fn method(topic: Topic, name: &'static str, allowed: Allowed, class: Class, args: &'static str, summary: &'static str) -> Method {
+    Method { topic, name, allowed, class, args, summary }
+}
+
+/// Every method there is.
+#[rustfmt::skip]
+pub const METHODS: &[Method] = &[
+    method(Topic::Checks, "check_create", Allowed::Operator, Class::Call, "check", "Registers a check; answers with it, its next runs and warnings."),
+    method(Topic::Checks, "check_update", Allowed::Operator, Class::Call, "name, changes, confirm?", "Changes a check; a change that loosens a pool needs confirm by an admin."),
+    method(Topic::Checks, "check_delete", Allowed::Operator, Class::Call, "name, confirm?", "Deletes a check; confirm by an admin where a pool requires it."),
+    method(Topic::Checks, "check_list", Allowed::Reader, Class::Call, "", "All checks."),
+    method(Topic::Checks, "check_show", Allowed::Reader, Class::Call, "name", "One check with its next five runs in its zone and UTC."),
+    method(Topic::Checks, "check_run", Allowed::Operator, Class::Call, "name, nodes?", "Runs a check now on its targets (or those of them named); answers with the run's id."),
+    method(Topic::Checks, "profile_create", Allowed::Operator, Class::Call, "name, schedule, description?", "Makes a named schedule."),
+    method(Topic::Checks, "profile_update", Allowed::Operator, Class::Call, "name, schedule?, description?", "Changes it for every check that uses it."),
+    method(Topic::Checks, "profile_delete", Allowed::Operator, Class::Call, "name", "Deletes it; refused while a check uses it."),
+    method(Topic::Checks, "profile_list", Allowed::Reader, Class::Call, "", "All profiles and what uses them."),
+    method(Topic::Checks, "pool_update", Allowed::Admin, Class::Call, "name, mode?, max_silence_s?, accept_self_report?, confirm?", "Changes a pool's policy."),
+    method(Topic::Checks, "pool_policies", Allowed::Reader, Class::Call, "", "All pools' policies."),
+    method(Topic::Checks, "run_show", Allowed::Reader, Class::Call, "run", "One run: how many nodes are done, by status."),
+    method(Topic::Checks, "run_list", Allowed::Reader, Class::Call, "check?, limit?", "The latest runs."),
+    method(Topic::Checks, "status", Allowed::Reader, Class::Call, "", "Checks' health: adapters alive, runs due, late and outstanding."),
+    method(Topic::Checks, "adapter_announce", Allowed::Adapter, Class::Cast, "adapter, instance, schema", "An adapter lives."),
+    method(Topic::Checks, "policy_get", Allowed::Nodes, Class::Call, "", "The newest policy, signed."),
+    method(Topic::Nodes, "node_create", Allowed::Operator, Class::Call, "name, labels?, identity?", "Registers a node; it is unknown until checked."),
+    method(Topic::Nodes, "node_import", Allowed::Operator, Class::Call, "nodes", "Registers many nodes; those that exist are left as they are."),
+    method(Topic::Nodes, "node_update", Allowed::Operator, Class::Call, "name, labels", "Replaces a node's labels."),
+    method(Topic::Nodes, "node_delete", Allowed::Operator, Class::Call, "name", "Removes a node; distrust of it stays as a tombstone."),
+    method(Topic::Nodes, "node_list", Allowed::Reader, Class::Call, "pool?, level?, limit?, after?", "Nodes with their level in a pool."),
+    method(Topic::Nodes, "node_show", Allowed::Reader, Class::Call, "name", "One node: levels, checks, boot, maintenance, override."),
+    method(Topic::Nodes, "node_why", Allowed::Reader, Class::Call, "name, at?", "Why a node is (or at a time was) trusted or not."),
+    method(Topic::Nodes, "node_quarantine", Allowed::Operator, Class::Call, "name, reason", "Distrusts a node until it is released."),
+    method(Topic::Nodes, "node_release", Allowed::Admin, Class::Call, "name, reason", "Ends quarantine and distrust; the node is unknown and checked at once."),
+    method(Topic::Nodes, "node_override", Allowed::Admin, Class::Call, "name, hours, reason", "Shows an unknown node as trusted for at most 72 h."),
+    method(Topic::Nodes, "node_override_end", Allowed::Admin, Class::Call, "name", "Ends an override."),
+    method(Topic::Nodes, "node_maintenance", Allowed::Operator, Class::Call, "name, hours, reason", "Mutes actions on a node until then; 0 hours ends it."),
+    method(Topic::Nodes, "result_list", Allowed::Reader, Class::Call, "node?, check?, limit?", "The latest results."),
+    method(Topic::Nodes, "pool_list", Allowed::Reader, Class::Call, "", "Pools with the number of nodes at each level."),
+    method(Topic::Nodes, "pool_show", Allowed::Reader, Class::Call, "name", "One pool and every node in it."),
+    method(Topic::Nodes, "pool_snapshot", Allowed::PoolReader, Class::Call, "nonce", "All pools, signed, in answer to a nonce."),
+    method(Topic::Nodes, "status", Allowed::Reader, Class::Call, "", "Nodes' health: epoch, version, policy, levels, record head."),
+    method(Topic::Nodes, "node_inventory", Allowed::Checks, Class::Call, "known_version?", "Names and labels of all nodes, or nothing if unchanged."),
+    method(Topic::Nodes, "policy_publish", Allowed::Checks, Class::Cast, "document", "A new policy, signed."),
+    method(Topic::Pool, "pool_heartbeat", Allowed::Nodes, Class::Publication, "document", "Nodes lives; what a cache should hold."),
+    method(Topic::Pool, "pool_delta", Allowed::Nodes, Class::Publication, "document", "A change of the pools."),
+    method(Topic::Adapter, "run_check", Allowed::Checks, Class::Work, "ticket, parameters", "Carry out a check on the ticket's nodes."),
+    method(Topic::Results, "record_results", Allowed::AdapterOrChecks, Class::Work, "ticket, results", "Results of a batch, with its ticket."),
+    method(Topic::Events, "results_stored", Allowed::Nodes, Class::Work, "run, batch, outcomes", "Nodes has stored these outcomes."),
+    method(Topic::Events, "nodes_changed", Allowed::Nodes, Class::Work, "nodes, cause", "These nodes are new, released or have another boot: check them at once."),
+];
+
+/// The method `name` of `topic`.
+#[must_use]
+pub fn find(topic: Topic, name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.topic == topic && method.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_listed_once() {
+        for (index, method) in METHODS.iter().enumerate() {
+            assert!(METHODS[index + 1..].iter().all(|other| (other.topic, other.name) != (method.topic, method.name)), "{}", method.name);
+        }
+    }
+
+    #[test]
+    fn no_role_of_a_machine_may_administer() {
+        let machines = [Role::Checks, Role::Nodes, Role::Adapter("command".parse().unwrap()), Role::Agent("n1".parse().unwrap())];
+        for method in METHODS.iter().filter(|method| method.allowed.is_for_people()) {
+            assert!(!method.allowed.permits(&machines), "{}", method.name);
+        }
+    }
+}

@@ -1,1 +1,221 @@
-//! (under construction)
+//! Role *checks*: what is to be run, where and when.
+//!
+//! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
+//! awaited; all three are values. [`dispatch`] moves them with the clock: it stores a batch, signs its ticket, casts it to the
+//! adapter, and reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and other roles
+//! call.
+
+pub mod adapters;
+pub mod definition;
+pub mod dispatch;
+pub mod planner;
+pub mod registry;
+pub mod runs;
+pub mod schedule;
+pub mod service;
+pub mod storage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify};
+
+use crate::bus::Bus;
+use crate::checks::adapters::Adapters;
+use crate::checks::planner::{Inventory, Now, Planner};
+use crate::checks::registry::Registry;
+use crate::checks::runs::Runs;
+use crate::clock::{Clock, Timestamp};
+use crate::names::CheckName;
+use crate::protocol::{RunOrder, Ticket};
+use crate::rpc::server::Serving;
+use crate::rpc::table::Topic;
+use crate::rpc::{Identity, RpcClient, RpcError, Secured};
+use crate::security::document::{DocumentKind, SignedDocument};
+use crate::store::{Database, StoreError};
+
+/// What the role needs from outside.
+pub struct Options {
+    /// The bus.
+    pub bus: Bus,
+    /// Our key and whom we trust.
+    pub identity: Arc<Identity>,
+    /// The database.
+    pub database: Database,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How this instance is called on the bus.
+    pub server: String,
+}
+
+/// The role, shared by its loop and its service.
+pub struct Checks {
+    rpc: RpcClient,
+    identity: Arc<Identity>,
+    database: Database,
+    clock: Arc<dyn Clock>,
+    epoch: i64,
+    state: Mutex<State>,
+    /// Something changed that the loop should look at before its next tick.
+    wake: Notify,
+}
+
+/// All that changes. A change is committed to the database before it is made here.
+struct State {
+    registry: Registry,
+    policy_number: i64,
+    next_run: i64,
+    planner: Planner,
+    runs: Runs,
+    inventory: Inventory,
+    inventory_version: Option<i64>,
+    inventory_at: Option<Duration>,
+    adapters: Adapters,
+    last_slots: BTreeMap<CheckName, Timestamp>,
+}
+
+/// The running role.
+pub struct Running {
+    tasks: tokio_util::task::TaskTracker,
+    stop: tokio_util::sync::CancellationToken,
+    serving: Vec<Serving>,
+}
+
+/// Why the role could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] crate::bus::BusError),
+}
+
+/// Starts the role; it serves when this returns.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    let Options { bus, identity, database, clock, server } = options;
+    let mut restored = storage::restore(&database, clock.now()).await?;
+    if restored.policy_number == 0 {
+        first_definitions(&mut restored.registry);
+        let mut changes = database.begin().await?;
+        storage::save_registry(&mut changes, &Registry::default(), &restored.registry, 1).await?;
+        changes.commit().await?;
+        restored.policy_number = 1;
+    }
+    let now = Now { utc: clock.now(), monotonic: clock.monotonic() };
+    let mut planner = Planner::default();
+    planner.follow(&restored.registry, &restored.last_slots, now);
+    let checks = Arc::new(Checks {
+        rpc: RpcClient::new(bus.clone(), identity.clone()),
+        identity: identity.clone(),
+        database,
+        clock,
+        epoch: restored.epoch,
+        state: Mutex::new(State {
+            registry: restored.registry,
+            policy_number: restored.policy_number,
+            next_run: 1,
+            planner,
+            runs: restored.runs,
+            inventory: Inventory::new(),
+            inventory_version: None,
+            inventory_at: None,
+            adapters: Adapters::restore(restored.schemas),
+            last_slots: restored.last_slots,
+        }),
+        wake: Notify::new(),
+    });
+    tracing::info!(role = "checks", epoch = checks.epoch, "role started");
+
+    let mut serving = Vec::new();
+    serving.push(Secured::serve_rpc(&bus, Topic::Checks, &server, identity.clone(), checks.clone()).await?);
+    serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, checks.clone()).await?);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(dispatch::run(checks.clone(), stop.clone()));
+    tasks.spawn(async move { checks.publish_policy().await });
+    tasks.close();
+    Ok(Running { tasks, stop, serving })
+}
+
+impl Running {
+    /// Stops serving, lets what is in hand finish, and returns.
+    pub async fn stop(self) {
+        for serving in self.serving {
+            serving.stop().await;
+        }
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// What a new deployment begins with: the pool `default` and the usual profiles.
+fn first_definitions(registry: &mut Registry) {
+    for (name, schedule, description) in schedule::shipped_profiles() {
+        registry.profiles.insert(name.clone(), definition::Profile { name, schedule, description: description.to_owned() });
+    }
+    if let Some(pool) = registry::default_pool() {
+        registry.pools.insert(pool.name.clone(), pool);
+    }
+}
+
+impl Checks {
+    fn now(&self) -> Now {
+        Now { utc: self.clock.now(), monotonic: self.clock.monotonic() }
+    }
+
+    /// The policy in force, signed.
+    async fn signed_policy(&self) -> Result<SignedDocument, RpcError> {
+        let state = self.state.lock().await;
+        let policy =
+            state.registry.policy(&self.identity.deployment, self.epoch, state.policy_number, self.clock.now());
+        drop(state);
+        SignedDocument::sign(DocumentKind::Policy, &policy, &self.identity.key).map_err(RpcError::internal)
+    }
+
+    /// Tells Nodes of the policy. Should it be lost, Nodes asks for it.
+    async fn publish_policy(&self) {
+        let Ok(document) = self.signed_policy().await else { return };
+        let args = serde_json::Map::from_iter([("document".to_owned(), serde_json::json!(document))]);
+        if let Err(error) = self.rpc.cast(Topic::Nodes, "policy_publish", args).await {
+            tracing::info!(%error, "the policy could not be published; nodes will ask for it");
+        }
+    }
+
+    /// Replaces the registry: stored first, then in force, then told to Nodes.
+    async fn install(self: &Arc<Self>, state: &mut State, next: Registry) -> Result<(), RpcError> {
+        if next == state.registry {
+            return Ok(());
+        }
+        let number = state.policy_number + 1;
+        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        storage::save_registry(&mut changes, &state.registry, &next, number).await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::internal)?;
+        state.registry = next;
+        state.policy_number = number;
+        state.last_slots.retain(|check, _| state.registry.checks.contains_key(check));
+        let now = self.now();
+        state.planner.follow(&state.registry, &state.last_slots, now);
+        let checks = self.clone();
+        tokio::spawn(async move { checks.publish_policy().await });
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    fn sign_ticket(&self, ticket: &Ticket) -> Result<SignedDocument, RpcError> {
+        SignedDocument::sign(DocumentKind::Ticket, ticket, &self.identity.key).map_err(RpcError::internal)
+    }
+}
+
+impl State {
+    fn next_order(&mut self, epoch: i64) -> RunOrder {
+        let order = RunOrder { epoch, run: self.next_run };
+        self.next_run += 1;
+        order
+    }
+}

@@ -1,0 +1,230 @@
+//! Runs in progress: which nodes of which batch are still awaited, until when, and what became of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::names::{CheckName, NodeName};
+use crate::protocol::{RunOrder, Status};
+use crate::security::document::SignedDocument;
+
+/// Why a run was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its schedule.
+    Schedule,
+    /// An administrator asked.
+    Request,
+    /// Nodes that are new, released, back or rebooted.
+    NodeChange,
+}
+
+/// One run of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id and place in the order of runs.
+    pub order: RunOrder,
+    /// Of which check.
+    pub check: CheckName,
+    /// Why.
+    pub cause: Cause,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How many nodes it covers; grows while a splayed run is being sent out.
+    pub total: i64,
+    /// Stored outcomes by status.
+    pub outcomes: BTreeMap<String, i64>,
+    /// When the last outcome was stored.
+    pub finished_at: Option<Timestamp>,
+    /// Whether more nodes may still be added to it.
+    pub sending: bool,
+}
+
+impl Run {
+    /// How many outcomes are stored.
+    #[must_use]
+    pub fn done(&self) -> i64 {
+        self.outcomes.values().sum()
+    }
+}
+
+/// One batch on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The run it belongs to.
+    pub order: RunOrder,
+    /// Which batch of the run.
+    pub batch: i64,
+    /// The check.
+    pub check: CheckName,
+    /// The adapter it was sent to.
+    pub adapter: String,
+    /// The signed ticket.
+    pub ticket: SignedDocument,
+    /// The parameters sent.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// Until when an answer is awaited.
+    pub deadline: Timestamp,
+    /// Nodes whose outcome Nodes has not yet reported as stored.
+    pub awaited: BTreeSet<NodeName>,
+    /// Whether `run_check` was handed to the bus.
+    pub sent: bool,
+    /// Whether the time-out of the awaited nodes was handed to the bus.
+    pub timed_out: bool,
+}
+
+/// All runs that are not finished, and the latest that are.
+#[derive(Debug, Default)]
+pub struct Runs {
+    runs: BTreeMap<RunOrder, Run>,
+    batches: BTreeMap<(RunOrder, i64), Batch>,
+    outstanding: BTreeMap<CheckName, BTreeMap<NodeName, u32>>,
+}
+
+/// Finished runs kept in memory and in the database.
+pub const KEPT_RUNS: usize = 1000;
+
+impl Runs {
+    /// From stored rows.
+    #[must_use]
+    pub fn restore(runs: Vec<Run>, batches: Vec<Batch>) -> Self {
+        let mut restored = Self::default();
+        for mut run in runs {
+            // What was not sent out before the restart is due again by its schedule, in a run of its own.
+            run.sending = false;
+            restored.runs.insert(run.order, run);
+        }
+        for batch in batches {
+            restored.add_batch(batch);
+        }
+        restored
+    }
+
+    /// Adds a run or replaces what is known of it.
+    pub fn put_run(&mut self, run: Run) {
+        self.runs.insert(run.order, run);
+    }
+
+    /// The run `order`.
+    #[must_use]
+    pub fn run(&self, order: RunOrder) -> Option<&Run> {
+        self.runs.get(&order)
+    }
+
+    /// Runs, the latest first.
+    pub fn latest(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values().rev()
+    }
+
+    /// Begins to await a batch.
+    pub fn add_batch(&mut self, batch: Batch) {
+        let of_check = self.outstanding.entry(batch.check.clone()).or_default();
+        for node in &batch.awaited {
+            *of_check.entry(node.clone()).or_default() += 1;
+        }
+        self.batches.insert((batch.order, batch.batch), batch);
+    }
+
+    /// Whether an outcome of `check` for `node` is awaited.
+    #[must_use]
+    pub fn is_outstanding(&self, check: &CheckName, node: &NodeName) -> bool {
+        self.outstanding.get(check).is_some_and(|nodes| nodes.contains_key(node))
+    }
+
+    /// How many outcomes are awaited, over all checks.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.batches.values().map(|batch| batch.awaited.len()).sum()
+    }
+
+    /// Batches that were stored but not yet handed to the bus.
+    pub fn unsent(&self) -> impl Iterator<Item = &Batch> {
+        self.batches.values().filter(|batch| !batch.sent)
+    }
+
+    /// Batches past their deadline whose time-out was not yet reported.
+    pub fn overdue(&self, now: Timestamp) -> impl Iterator<Item = &Batch> {
+        self.batches.values().filter(move |batch| now >= batch.deadline && !batch.timed_out && !batch.awaited.is_empty())
+    }
+
+    /// Marks a batch as handed to the bus.
+    pub fn mark_sent(&mut self, order: RunOrder, batch: i64) {
+        if let Some(batch) = self.batches.get_mut(&(order, batch)) {
+            batch.sent = true;
+        }
+    }
+
+    /// Marks a batch's time-out as handed to the bus.
+    pub fn mark_timed_out(&mut self, order: RunOrder, batch: i64) {
+        if let Some(batch) = self.batches.get_mut(&(order, batch)) {
+            batch.timed_out = true;
+        }
+    }
+
+    /// The batch, if it is awaited.
+    #[must_use]
+    pub fn batch(&self, order: RunOrder, batch: i64) -> Option<&Batch> {
+        self.batches.get(&(order, batch))
+    }
+
+    /// Takes note of stored outcomes; a second report of the same node changes nothing. Returns the run and whether the
+    /// batch is complete.
+    pub fn stored(&mut self, order: RunOrder, batch_number: i64, outcomes: &BTreeMap<NodeName, Status>, now: Timestamp) -> Option<(Run, bool)> {
+        let batch = self.batches.get_mut(&(order, batch_number))?;
+        let mut fresh: BTreeMap<&'static str, i64> = BTreeMap::new();
+        for (node, status) in outcomes {
+            if batch.awaited.remove(node) {
+                *fresh.entry(status.as_str()).or_default() += 1;
+                Self::forget_outstanding(&mut self.outstanding, &batch.check, node);
+            }
+        }
+        let complete = batch.awaited.is_empty();
+        if complete {
+            self.batches.remove(&(order, batch_number));
+        }
+        let run_complete = complete && !self.batches.keys().any(|(of, _)| *of == order);
+        let run = self.runs.get_mut(&order)?;
+        for (status, count) in fresh {
+            *run.outcomes.entry(status.to_owned()).or_default() += count;
+        }
+        if run_complete && !run.sending {
+            run.finished_at.get_or_insert(now);
+        }
+        Some((run.clone(), complete))
+    }
+
+    /// No more nodes will be added to the run. Returns it if that changed anything.
+    pub fn sent_out(&mut self, order: RunOrder, now: Timestamp) -> Option<Run> {
+        let pending = self.batches.keys().any(|(of, _)| *of == order);
+        let run = self.runs.get_mut(&order).filter(|run| run.sending)?;
+        run.sending = false;
+        if !pending {
+            run.finished_at.get_or_insert(now);
+        }
+        Some(run.clone())
+    }
+
+    /// Finished runs beyond [`KEPT_RUNS`], removed here and to be removed from the database.
+    pub fn trim(&mut self) -> Vec<RunOrder> {
+        let excess = self.runs.len().saturating_sub(KEPT_RUNS);
+        let old: Vec<RunOrder> =
+            self.runs.values().filter(|run| run.finished_at.is_some()).take(excess).map(|run| run.order).collect();
+        for order in &old {
+            self.runs.remove(order);
+        }
+        old
+    }
+
+    fn forget_outstanding(outstanding: &mut BTreeMap<CheckName, BTreeMap<NodeName, u32>>, check: &CheckName, node: &NodeName) {
+        if let Some(nodes) = outstanding.get_mut(check) {
+            if let Some(count) = nodes.get_mut(node) {
+                *count -= 1;
+                if *count == 0 {
+                    nodes.remove(node);
+                }
+            }
+        }
+    }
+}

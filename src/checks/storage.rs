@@ -1,0 +1,164 @@
+//! Checks' rows: definitions, runs, batches, and the numbers that never go back.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+
+use crate::checks::registry::Registry;
+use crate::checks::runs::{Batch, Run, Runs};
+use crate::clock::Timestamp;
+use crate::names::CheckName;
+use crate::protocol::RunOrder;
+use crate::store::{Changes, Database, StoreError, to_body};
+
+/// What a restart finds.
+pub struct Restored {
+    /// All definitions.
+    pub registry: Registry,
+    /// The number of the last policy.
+    pub policy_number: i64,
+    /// This incarnation's epoch, already stored.
+    pub epoch: i64,
+    /// Runs and batches in progress.
+    pub runs: Runs,
+    /// The moment of the last slot of each check.
+    pub last_slots: BTreeMap<CheckName, Timestamp>,
+    /// The last schema each adapter announced.
+    pub schemas: BTreeMap<String, serde_json::Value>,
+}
+
+const META: &str = "SELECT value FROM checks_meta WHERE name = ?";
+const SLOT: &str = "slot:";
+const SCHEMA: &str = "schema:";
+
+/// Reads everything and stores a new epoch: the greater of the last one plus one and the time of day, so that an epoch is
+/// new even where the database was restored from a backup.
+///
+/// # Errors
+/// [`StoreError`]; nothing is changed then.
+pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
+    let mut registry = Registry::default();
+    for check in database.load::<crate::checks::definition::Check>("checks_check", "SELECT name, body FROM checks_check").await? {
+        registry.checks.insert(check.name.clone(), check);
+    }
+    for profile in
+        database.load::<crate::checks::definition::Profile>("checks_profile", "SELECT name, body FROM checks_profile").await?
+    {
+        registry.profiles.insert(profile.name.clone(), profile);
+    }
+    for pool in database.load::<crate::protocol::PoolPolicy>("checks_pool", "SELECT name, body FROM checks_pool").await? {
+        registry.pools.insert(pool.name.clone(), pool);
+    }
+    let runs: Vec<Run> = database.load("checks_run", "SELECT epoch, body FROM checks_run").await?;
+    let batches: Vec<Batch> = database.load("checks_batch", "SELECT epoch, body FROM checks_batch").await?;
+    let mut last_slots = BTreeMap::new();
+    let mut schemas = BTreeMap::new();
+    for row in sqlx::query("SELECT name, value FROM checks_meta").fetch_all(database.reader()).await? {
+        let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if let Some(check) = name.strip_prefix(SLOT).and_then(|check| CheckName::new(check).ok()) {
+            last_slots.insert(check, Timestamp(value.parse().unwrap_or(0)));
+        } else if let Some(adapter) = name.strip_prefix(SCHEMA) {
+            schemas.insert(adapter.to_owned(), serde_json::from_str(&value).unwrap_or_default());
+        }
+    }
+    let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
+    let policy_number = number(database.meta(META, "policy_number").await?);
+    let epoch = now.0.max(number(database.meta(META, "epoch").await?) + 1);
+
+    let mut changes = database.begin().await?;
+    put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
+    changes.commit().await?;
+    Ok(Restored { registry, policy_number, epoch, runs: Runs::restore(runs, batches), last_slots, schemas })
+}
+
+async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
+    changes.execute("REPLACE INTO checks_meta (name, value) VALUES (?, ?)", &[name.into(), value.into()]).await?;
+    Ok(())
+}
+
+/// Writes the difference between two registries, and the number of the policy it makes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_registry(
+    changes: &mut Changes,
+    old: &Registry,
+    new: &Registry,
+    policy_number: i64,
+) -> Result<(), StoreError> {
+    macro_rules! save {
+        ($field:ident, $put:literal, $delete:literal) => {
+            for (name, value) in &new.$field {
+                if old.$field.get(name) != Some(value) {
+                    changes.execute($put, &[name.as_str().into(), (&to_body(value)).into()]).await?;
+                }
+            }
+            for name in old.$field.keys().filter(|name| !new.$field.contains_key(*name)) {
+                changes.execute($delete, &[name.as_str().into()]).await?;
+            }
+        };
+    }
+    save!(checks, "REPLACE INTO checks_check (name, body) VALUES (?, ?)", "DELETE FROM checks_check WHERE name = ?");
+    save!(profiles, "REPLACE INTO checks_profile (name, body) VALUES (?, ?)", "DELETE FROM checks_profile WHERE name = ?");
+    save!(pools, "REPLACE INTO checks_pool (name, body) VALUES (?, ?)", "DELETE FROM checks_pool WHERE name = ?");
+    for name in old.checks.keys().filter(|name| !new.checks.contains_key(*name)) {
+        changes.execute("DELETE FROM checks_meta WHERE name = ?", &[(&format!("{SLOT}{name}")).into()]).await?;
+    }
+    put_meta(changes, "policy_number", &policy_number.to_string()).await
+}
+
+/// Writes the moment of a check's last slot.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_slot(changes: &mut Changes, check: &CheckName, slot: Timestamp) -> Result<(), StoreError> {
+    put_meta(changes, &format!("{SLOT}{check}"), &slot.0.to_string()).await
+}
+
+/// Writes the schema an adapter announced.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_schema(changes: &mut Changes, adapter: &str, schema: &serde_json::Value) -> Result<(), StoreError> {
+    put_meta(changes, &format!("{SCHEMA}{adapter}"), &to_body(schema)).await
+}
+
+/// Writes a run.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_run(changes: &mut Changes, run: &Run) -> Result<(), StoreError> {
+    let RunOrder { epoch, run: number } = run.order;
+    let arguments = [epoch.into(), number.into(), (&to_body(run)).into()];
+    changes.execute("REPLACE INTO checks_run (epoch, run, body) VALUES (?, ?, ?)", &arguments).await?;
+    Ok(())
+}
+
+/// Removes a run.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete_run(changes: &mut Changes, order: RunOrder) -> Result<(), StoreError> {
+    changes.execute("DELETE FROM checks_run WHERE epoch = ? AND run = ?", &[order.epoch.into(), order.run.into()]).await?;
+    Ok(())
+}
+
+/// Writes a batch.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_batch(changes: &mut Changes, batch: &Batch) -> Result<(), StoreError> {
+    let arguments = [batch.order.epoch.into(), batch.order.run.into(), batch.batch.into(), (&to_body(batch)).into()];
+    changes.execute("REPLACE INTO checks_batch (epoch, run, batch, body) VALUES (?, ?, ?, ?)", &arguments).await?;
+    Ok(())
+}
+
+/// Removes a batch that is complete.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn delete_batch(changes: &mut Changes, order: RunOrder, batch: i64) -> Result<(), StoreError> {
+    let arguments = [order.epoch.into(), order.run.into(), batch.into()];
+    changes.execute("DELETE FROM checks_batch WHERE epoch = ? AND run = ? AND batch = ?", &arguments).await?;
+    Ok(())
+}

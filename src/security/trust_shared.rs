@@ -1,0 +1,155 @@
+//! The trust store of a running process: read again when the directory changes.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant};
+
+use super::keys::{KeyId, sha256};
+use super::trust_store::{TrustStore, TrustStoreError, TrustedKey, list};
+
+/// The directory is looked at no more often than this.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Looking at a directory may take this part of a core at most: the larger it is, the rarer it is looked at.
+const POLL_SHARE: u32 = 20;
+
+/// A trust store that follows its directory. Looking a key up is cheap and rarely (at most every 2 s) reads the directory.
+#[derive(Debug)]
+pub struct SharedTrustStore {
+    current: RwLock<Arc<TrustStore>>,
+    generation: AtomicU64,
+    watch: Option<Mutex<Watch>>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    dir: PathBuf,
+    interval: Duration,
+    next: Instant,
+    seen: Fingerprint,
+    /// The last fault told, so that it is told once.
+    told: Option<String>,
+}
+
+/// Digest of names, sizes, times and modes; `None` when the directory cannot be read.
+type Fingerprint = Option<[u8; 32]>;
+
+impl SharedTrustStore {
+    /// Reads `dir` and follows it from then on. Faults in files are logged.
+    ///
+    /// # Errors
+    /// [`TrustStoreError`] when the directory as a whole cannot be used.
+    pub fn open(dir: &Path) -> Result<Arc<Self>, TrustStoreError> {
+        Self::open_polling(dir, POLL_INTERVAL)
+    }
+
+    /// [`Self::open`], looking at the directory every `interval`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_polling(dir: &Path, interval: Duration) -> Result<Arc<Self>, TrustStoreError> {
+        // The fingerprint comes first: a change between the two is then seen at the next look.
+        let seen = fingerprint(dir);
+        let store = TrustStore::load(dir)?;
+        tell_faults(&store);
+        let watch = Watch { dir: dir.to_owned(), interval, next: Instant::now() + interval, seen, told: None };
+        Ok(Arc::new(Self {
+            current: RwLock::new(Arc::new(store)),
+            generation: AtomicU64::new(1),
+            watch: Some(Mutex::new(watch)),
+        }))
+    }
+
+    /// A store that never changes, for tests and tools.
+    #[must_use]
+    pub fn fixed(store: TrustStore) -> Arc<Self> {
+        Arc::new(Self { current: RwLock::new(Arc::new(store)), generation: AtomicU64::new(1), watch: None })
+    }
+
+    /// The store as it is now. Takes the directory's changes in when it is time to look.
+    #[must_use]
+    pub fn current(&self) -> Arc<TrustStore> {
+        if let Some(watch) = &self.watch {
+            match watch.try_lock() {
+                Ok(mut watch) => self.poll(&mut watch),
+                Err(TryLockError::Poisoned(watch)) => self.poll(&mut watch.into_inner()),
+                // Another thread is looking; this one goes on with what there is.
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The key with this id, as the directory says now.
+    #[must_use]
+    pub fn lookup(&self, key_id: &KeyId) -> Option<TrustedKey> {
+        self.current().lookup(key_id).cloned()
+    }
+
+    /// Counts the changes taken in, from 1: whoever has drawn conclusions from keys draws them again when it moved.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn poll(&self, watch: &mut Watch) {
+        let started = Instant::now();
+        if started < watch.next {
+            return;
+        }
+        let seen = fingerprint(&watch.dir);
+        if seen != watch.seen || seen.is_none() {
+            watch.seen = seen;
+            self.reload(watch);
+        }
+        watch.next = Instant::now() + watch.interval.max(started.elapsed() * POLL_SHARE);
+    }
+
+    fn reload(&self, watch: &mut Watch) {
+        match TrustStore::load(&watch.dir) {
+            Ok(store) => {
+                watch.told = None;
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                if **current != store {
+                    tell_faults(&store);
+                    tracing::info!(dir = %watch.dir.display(), keys = store.len(), "trust store read again");
+                    *current = Arc::new(store);
+                    self.generation.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if watch.told.as_deref() != Some(text.as_str()) {
+                    tracing::error!("{text}; the keys read before stay in force");
+                    watch.told = Some(text);
+                }
+            }
+        }
+    }
+}
+
+fn tell_faults(store: &TrustStore) {
+    for fault in store.faults() {
+        tracing::warn!("{fault}");
+    }
+}
+
+fn fingerprint(dir: &Path) -> Fingerprint {
+    let mut text = Vec::new();
+    for path in list(dir).ok()? {
+        text.extend_from_slice(path.as_os_str().as_encoded_bytes());
+        text.push(0);
+        // A file that vanished since the listing counts as one without metadata.
+        if let Ok(metadata) = std::fs::metadata(&path) {
+            // The change time moves with content, mode and owner, and cannot be set back.
+            for number in [metadata.ctime(), metadata.ctime_nsec(), i64::from(metadata.mode())] {
+                text.extend_from_slice(&number.to_le_bytes());
+            }
+            text.extend_from_slice(&metadata.ino().to_le_bytes());
+            text.extend_from_slice(&metadata.len().to_le_bytes());
+        }
+    }
+    Some(sha256(&text))
+}

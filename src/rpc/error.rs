@@ -82,7 +82,7 @@ impl RpcError {
     /// As it travels.
     #[must_use]
     pub fn to_failure(&self) -> Failure {
-        Failure::new("spice.errors", self.kind.class(), &self.message)
+        Failure::spice(self.kind.class(), &self.message)
     }
 
     /// From what travelled.

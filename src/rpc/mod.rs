@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod error;
+pub mod identity;
 pub mod server;
 pub mod table;
 
@@ -18,6 +19,7 @@ use crate::security::roles::Role;
 
 pub use client::RpcClient;
 pub use error::{Kind, RpcError};
+pub use identity::Identity;
 pub use server::Secured;
 pub use table::Method;
 
@@ -57,4 +59,9 @@ pub trait Service: Send + Sync {
 pub fn typed<T: DeserializeOwned>(args: Map<String, Value>) -> Result<T, RpcError> {
     serde_json::from_value(Value::Object(args))
         .map_err(|error| RpcError::bad_request(format!("bad arguments: {}", crate::text::display_safe(&error.to_string()))))
+}
+
+/// A failure as reply signatures cover it: what decides, and nothing a peer's decoder may normalise.
+fn failure_as_signed(failure: &crate::bus::Failure) -> Value {
+    serde_json::json!({ "class": failure.class, "message": failure.message })
 }

@@ -1,0 +1,212 @@
+//! The gate before every service: signature, time window, seen id and role, by the one table of methods.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+
+use crate::bus::{Bus, BusError, Dispatcher, Disposition, Failure, Incoming, Reply, Server, version_is_compatible};
+use crate::names::AdapterName;
+use crate::rpc::client::topic_name;
+use crate::rpc::identity::Identity;
+use crate::rpc::table::{self, Class, Method, Topic, VERSION};
+use crate::rpc::{Caller, EXCHANGE, Kind, RpcError, Service, WORK_EXCHANGE, failure_as_signed};
+use crate::security::request::{ADMIN_WINDOW, CONTEXT_MEMBER};
+use crate::security::seen::DEFAULT_CAPACITY;
+use crate::security::{AuthError, ReplyOutcome, RequestParts, Role, SeenIds, check_window, sign_reply, verify_request};
+
+/// How long a stopping server waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(10);
+/// After how long work that could not be carried out now is tried again.
+const RETRY_WORK: Duration = Duration::from_secs(1);
+
+/// A served topic.
+pub struct Serving(Server);
+
+impl Serving {
+    /// Takes no more requests and lets those under way finish.
+    pub async fn stop(self) {
+        self.0.stop(DRAIN).await;
+    }
+}
+
+/// The gate. It lets a request through to its service only if the signature holds and the table allows the signer's roles.
+pub struct Secured {
+    topic: Topic,
+    identity: Arc<Identity>,
+    service: Arc<dyn Service>,
+    seen: Mutex<SeenIds>,
+}
+
+impl Secured {
+    fn new(topic: Topic, identity: Arc<Identity>, service: Arc<dyn Service>) -> Arc<Self> {
+        let seen = SeenIds::starting_at(ADMIN_WINDOW, DEFAULT_CAPACITY, identity.clock.now());
+        Arc::new(Self { topic, identity, service, seen: Mutex::new(seen) })
+    }
+
+    /// Serves an RPC topic under `server`.
+    ///
+    /// # Errors
+    /// When the broker refuses the queues.
+    pub async fn serve_rpc(
+        bus: &Bus,
+        topic: Topic,
+        server: &str,
+        identity: Arc<Identity>,
+        service: Arc<dyn Service>,
+    ) -> Result<Serving, BusError> {
+        let offered = crate::bus::Service::rpc(EXCHANGE, topic.as_str(), server);
+        Ok(Serving(bus.serve(offered, Self::new(topic, identity, service)).await?))
+    }
+
+    /// Serves a work queue, holding at most `prefetch` messages.
+    ///
+    /// # Errors
+    /// When the broker refuses the queue.
+    pub async fn serve_work(
+        bus: &Bus,
+        topic: Topic,
+        adapter: Option<&AdapterName>,
+        prefetch: u16,
+        identity: Arc<Identity>,
+        service: Arc<dyn Service>,
+    ) -> Result<Serving, BusError> {
+        let offered = crate::bus::Service::work(WORK_EXCHANGE, topic_name(topic, adapter), prefetch);
+        Ok(Serving(bus.serve(offered, Self::new(topic, identity, service)).await?))
+    }
+
+    /// Listens to publications.
+    ///
+    /// # Errors
+    /// When the broker refuses the queue.
+    pub async fn listen(bus: &Bus, topic: Topic, identity: Arc<Identity>, service: Arc<dyn Service>) -> Result<Serving, BusError> {
+        let offered = crate::bus::Service::fanout_only(EXCHANGE, topic.as_str());
+        Ok(Serving(bus.serve(offered, Self::new(topic, identity, service)).await?))
+    }
+
+    /// Lets `incoming` through, or says why not.
+    fn admit(&self, incoming: &Incoming) -> Result<(&'static Method, Caller, Option<[u8; 32]>), Refusal> {
+        let name = &incoming.request.method;
+        let method = table::find(self.topic, name).ok_or_else(|| Refusal::Call(Failure::no_such_method(name)))?;
+        if incoming.namespace.is_some() || !version_is_compatible(VERSION, incoming.version.as_deref()) {
+            return Err(Refusal::Call(Failure::unsupported_version(incoming.version.as_deref(), name)));
+        }
+        // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
+        // accepted through another.
+        if (method.class == Class::Publication) != incoming.fanout {
+            return Err(Refusal::Call(Failure::no_such_method(name)));
+        }
+        let auth = incoming.request.context.get(CONTEXT_MEMBER).unwrap_or(&Value::Null);
+        if auth.is_null() && self.identity.unsigned_admin && method.allowed.is_for_people() {
+            let caller = Caller {
+                sender: "unsigned".to_owned(),
+                key_id: None,
+                roles: vec![Role::Admin],
+                request_id: incoming.msg_id.clone().unwrap_or_default(),
+            };
+            return Ok((method, caller, None));
+        }
+        let parts = RequestParts {
+            exchange: &incoming.exchange,
+            topic: &incoming.topic,
+            server: if incoming.via_server { incoming.server.as_deref() } else { None },
+            fanout: incoming.fanout,
+            namespace: None,
+            method: name,
+            version: incoming.version.as_deref(),
+            args: &incoming.request.args,
+        };
+        let verified = verify_request(&parts, auth, &self.identity.trust.current(), &self.identity.deployment)?;
+        let roles: Vec<Role> = verified.roles.iter().cloned().collect();
+        if !method.allowed.permits(&roles) {
+            let required = method.allowed.describe().to_owned();
+            return Err(AuthError::Forbidden { key_id: verified.key_id, required }.into());
+        }
+        if matches!(method.class, Class::Call | Class::Cast) {
+            let now = self.identity.clock.now();
+            check_window(verified.time, now, ADMIN_WINDOW)?;
+            let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            seen.record(&verified.id, verified.time, now)?;
+        }
+        let caller = Caller { sender: verified.sender, key_id: Some(verified.key_id), roles, request_id: verified.id };
+        Ok((method, caller, Some(verified.digest)))
+    }
+
+    fn reply(&self, incoming: &Incoming, digest: Option<[u8; 32]>, result: Result<Value, Failure>) -> Disposition {
+        let mut reply = Reply { result, extras: Map::new() };
+        if let Some(id) = &incoming.msg_id {
+            let failure = reply.result.as_ref().err().map(failure_as_signed);
+            let outcome = match (&reply.result, &failure) {
+                (Ok(result), _) => ReplyOutcome::Result(result),
+                (Err(_), failure) => ReplyOutcome::Failure(failure.as_ref().unwrap_or(&Value::Null)),
+            };
+            // A refused request has no digest; its refusal is not signed, and changes nothing for whoever gets it.
+            if let Some(digest) = digest {
+                match sign_reply(&self.identity.signer, id, &digest, outcome) {
+                    Ok(signature) => drop(reply.extras.insert(CONTEXT_MEMBER.to_owned(), signature)),
+                    Err(error) => {
+                        let error = RpcError::internal(format!("the reply cannot be signed: {error}"));
+                        reply.result = Err(error.to_failure());
+                    }
+                }
+            }
+        }
+        Disposition::Reply(reply)
+    }
+}
+
+enum Refusal {
+    Call(Failure),
+    Auth(AuthError),
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+#[async_trait]
+impl Dispatcher for Secured {
+    async fn dispatch(&self, mut incoming: Incoming) -> Disposition {
+        let is_work = matches!(self.topic, Topic::Adapter | Topic::Results | Topic::Events);
+        let (method, caller, digest) = match self.admit(&incoming) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let (reason, failure) = match refusal {
+                    Refusal::Call(failure) => ("no_such_method", failure),
+                    Refusal::Auth(AuthError::Forbidden { key_id, required }) => {
+                        let error = AuthError::Forbidden { key_id, required };
+                        (error.kind(), RpcError::forbidden(error.to_string()).to_failure())
+                    }
+                    Refusal::Auth(error) => (error.kind(), RpcError::unauthorized(error.to_string()).to_failure()),
+                };
+                metrics::counter!("spice_requests_refused_total", "topic" => self.topic.as_str(), "reason" => reason).increment(1);
+                tracing::warn!(
+                    topic = self.topic.as_str(),
+                    rpc.method = crate::text::display_safe_to(&incoming.request.method, 64),
+                    reason,
+                    detail = failure.message,
+                    "a request was refused"
+                );
+                return if is_work { Disposition::Poison(format!("refused: {}", failure.message)) } else { self.reply(&incoming, None, Err(failure)) };
+            }
+        };
+        let sender = caller.sender.clone();
+        let result = self.service.handle(method, caller, std::mem::take(&mut incoming.request.args)).await;
+        match (is_work, result) {
+            (false, result) => self.reply(&incoming, digest, result.map_err(|error| error.to_failure())),
+            (true, Ok(_)) => Disposition::Done,
+            (true, Err(error)) if error.kind == Kind::Unavailable || error.kind == Kind::Internal => {
+                tracing::info!(rpc.method = method.name, sender, %error, "work is carried out later");
+                Disposition::Retry(RETRY_WORK)
+            }
+            (true, Err(error)) => {
+                metrics::counter!("spice_work_refused_total", "topic" => self.topic.as_str()).increment(1);
+                tracing::warn!(rpc.method = method.name, sender, %error, "work can never be carried out; it is kept among the dead letters");
+                Disposition::Poison(error.message)
+            }
+        }
+    }
+}

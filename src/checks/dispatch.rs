@@ -11,6 +11,7 @@ use crate::checks::runs::{Batch, Cause, Run};
 use crate::checks::{Checks, State, storage};
 use crate::clock::Timestamp;
 use crate::names::{AdapterName, CheckName, NodeName};
+use crate::protocol::targets::TargetMatcher;
 use crate::protocol::{NodeResult, RunOrder, Status, Ticket};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
@@ -156,9 +157,8 @@ impl Checks {
             finished_at: None,
             sending: true,
         });
-        let first_batch = 1 + (1..).take_while(|number| state.runs.batch(order, *number).is_some()).count() as i64;
-        // Batches of this run that are complete already have given their numbers back; the total never repeats.
-        let first_batch = first_batch.max(run.total + 1);
+        // Numbers that never repeat within the run, though batches of it may be complete and gone.
+        let first_batch = run.total + 1;
         let size = usize::try_from(definition.batch_size).unwrap_or(100).clamp(1, 200);
         let mut batches = Vec::new();
         for (index, chunk) in nodes.chunks(size).enumerate() {
@@ -210,7 +210,7 @@ impl Checks {
         let state = &mut *guard;
         let enabled: Vec<_> = state.registry.checks.values().filter(|check| check.enabled).cloned().collect();
         for check in enabled {
-            let matcher = check.targets.matcher();
+            let Ok(matcher) = TargetMatcher::new(&check.targets) else { continue };
             let aimed: Vec<NodeName> = nodes
                 .iter()
                 .filter(|node| state.inventory.get(*node).is_some_and(|labels| matcher.matches(node, labels)))

@@ -156,8 +156,11 @@ impl Running {
 
 /// What a new deployment begins with: the pool `default` and the usual profiles.
 fn first_definitions(registry: &mut Registry) {
-    for (name, schedule, description) in schedule::shipped_profiles() {
-        registry.profiles.insert(name.clone(), definition::Profile { name, schedule, description: description.to_owned() });
+    for shipped in schedule::SHIPPED_PROFILES {
+        if let (Ok(name), Ok(schedule)) = (shipped.name.parse::<crate::names::ProfileName>(), shipped.schedule()) {
+            let profile = definition::Profile { name: name.clone(), schedule, description: "shipped".to_owned() };
+            registry.profiles.insert(name, profile);
+        }
     }
     if let Some(pool) = registry::default_pool() {
         registry.pools.insert(pool.name.clone(), pool);

@@ -12,6 +12,7 @@ use crate::checks::registry::Registry;
 use crate::checks::schedule::{self, Schedule};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
+use crate::protocol::targets::TargetMatcher;
 
 /// The nodes a check can be aimed at, with their labels.
 pub type Inventory = BTreeMap<NodeName, BTreeMap<String, String>>;
@@ -47,6 +48,8 @@ struct Plan {
     next_interval: Duration,
     /// A slot that was being sent out when the process stopped: how far it had come.
     resume_after: Option<Duration>,
+    /// Over how long a slot is spread.
+    window: Duration,
     pending: VecDeque<(Duration, NodeName)>,
 }
 
@@ -69,7 +72,8 @@ impl Planner {
                     // A new schedule counts from its change; nodes already placed in the running slot keep their place.
                     plan.schedule = schedule.clone();
                     plan.last_slot = now.utc;
-                    plan.next_interval = now.monotonic + schedule.interval().unwrap_or_default();
+                    plan.next_interval = now.monotonic + interval(schedule).unwrap_or_default();
+                    plan.window = registry.splay_of(check);
                 }
                 None => {
                     let last_slot = last_slots.get(&check.name).copied();
@@ -91,7 +95,7 @@ impl Planner {
         for (name, plan) in &mut self.plans {
             let Some(check) = registry.checks.get(name) else { continue };
             if let Some(elapsed) = plan.resume_after.take() {
-                plan.place(registry, check, inventory, now.monotonic.saturating_sub(elapsed));
+                plan.place(check, inventory, now.monotonic.saturating_sub(elapsed));
                 plan.pending.retain(|(at, _)| *at >= now.monotonic);
             }
             let begins = plan.slot(now);
@@ -99,14 +103,14 @@ impl Planner {
                 // Whoever is still waiting for a place in the previous slot goes out with this one.
                 plan.pending.clear();
                 plan.last_slot = slot;
-                if let Some(interval) = plan.schedule.interval() {
+                if let Some(interval) = interval(&plan.schedule) {
                     // Keep the beat; beats that were missed altogether run once.
                     while plan.next_interval <= now.monotonic {
                         let missed = (now.monotonic - plan.next_interval).as_nanos() / interval.as_nanos().max(1);
                         plan.next_interval += interval * u32::try_from(missed + 1).unwrap_or(u32::MAX);
                     }
                 }
-                plan.place(registry, check, inventory, now.monotonic);
+                plan.place(check, inventory, now.monotonic);
             }
             let mut nodes = Vec::new();
             while plan.pending.front().is_some_and(|(at, _)| *at <= now.monotonic) {
@@ -126,33 +130,44 @@ impl Planner {
     }
 }
 
+fn interval(schedule: &Schedule) -> Option<Duration> {
+    match schedule {
+        Schedule::Every(interval) => Some(interval.length()),
+        Schedule::Cron { .. } => None,
+    }
+}
+
 impl Plan {
     fn new(registry: &Registry, check: &Check, schedule: &Schedule, last_slot: Option<Timestamp>, now: Now) -> Self {
         // A stored slot in the future comes from a clock that was wrong; it must not freeze the schedule.
         let last_slot = last_slot.map_or(now.utc, |slot| slot.min(now.utc));
         let elapsed = now.utc.since(last_slot);
-        let resume_after = (elapsed > Duration::ZERO && elapsed < registry.splay_of(check)).then_some(elapsed);
-        let next_interval = now.monotonic + schedule.interval().unwrap_or_default().saturating_sub(elapsed);
+        let window = registry.splay_of(check);
+        let resume_after = (elapsed > Duration::ZERO && elapsed < window).then_some(elapsed);
+        let next_interval = now.monotonic + interval(schedule).unwrap_or_default().saturating_sub(elapsed);
         Self {
             schedule: schedule.clone(),
             check_id: check.id.clone(),
             last_slot,
             next_interval,
             resume_after,
+            window,
             pending: VecDeque::new(),
         }
     }
 
     fn slot(&self, now: Now) -> Option<Timestamp> {
-        match self.schedule.interval() {
+        match interval(&self.schedule) {
             Some(_) => (now.monotonic >= self.next_interval).then_some(now.utc),
-            None => schedule::due(&self.schedule, self.last_slot, now.utc),
+            // The anchor counts for intervals only.
+            None => schedule::due(&self.schedule, self.last_slot, self.last_slot, now.utc),
         }
     }
 
-    fn place(&mut self, registry: &Registry, check: &Check, inventory: &Inventory, slot_at: Duration) {
-        let window = registry.splay_of(check);
-        let matcher = check.targets.matcher();
+    fn place(&mut self, check: &Check, inventory: &Inventory, slot_at: Duration) {
+        // Patterns were validated when the check was registered; should one not compile, nothing is aimed at.
+        let Ok(matcher) = TargetMatcher::new(&check.targets) else { return };
+        let window = self.window;
         let mut placed: Vec<(Duration, NodeName)> = inventory
             .iter()
             .filter(|(node, labels)| matcher.matches(node, labels))

@@ -60,10 +60,10 @@ impl Registry {
         }
     }
 
-    /// Over how long a run of this check is spread.
+    /// Over how long a run of this check is spread. Looks at a year of the schedule: keep the answer.
     #[must_use]
     pub fn splay_of(&self, check: &Check) -> Duration {
-        self.schedule_of(check).map_or(Duration::ZERO, |found| schedule::splay_window(found.period()))
+        self.schedule_of(check).map_or(Duration::ZERO, |found| schedule::splay_window(found.period(check.changed_at)))
     }
 
     /// How long a pass of this check counts.
@@ -75,8 +75,8 @@ impl Registry {
             return Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         }
         let schedule = self.schedule_of(check)?;
-        schedule::default_ttl(schedule, self.splay_of(check), check.timeout())
-            .map_err(|error| RpcError::bad_request(format!("{error}; give ttl_s")))
+        schedule::default_ttl(schedule, check.changed_at, self.splay_of(check), check.timeout())
+            .map_err(|error| RpcError::bad_request(format!("{error} (ttl_s)")))
     }
 
     /// This registry with a check that is new or changed.

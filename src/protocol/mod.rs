@@ -2,12 +2,16 @@
 //!
 //! All of it is signed content (see [`crate::security`]): numbers are integers within 2^53, everything else is text.
 
+pub mod digest;
 pub mod outcome;
 pub mod policy;
 pub mod publication;
+pub mod targets;
 pub mod ticket;
 
+pub use digest::PoolsDigest;
 pub use outcome::{NodeResult, Status};
 pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
-pub use publication::{Delta, Heartbeat, Level, MemberState, PoolState, Snapshot};
+pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
+pub use targets::{TargetMatcher, TargetsError};
 pub use ticket::{RunOrder, Ticket};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::names::{DeploymentId, NodeName, PoolName};
 
+use super::digest::PoolsDigest;
 use super::policy::Mode;
 
 /// OpenAttestation's and TrustedFilter's three levels of trust.
@@ -76,7 +77,7 @@ pub struct Heartbeat {
     pub epoch: i64,
     /// The version of the pools after the last delta.
     pub version: i64,
-    /// Digest of all pools at that version ([`Snapshot::digest_of`]).
+    /// Digest of all pools at that version ([`super::digest::PoolsDigest::of`], as hex).
     pub digest: String,
     /// The policy Nodes judges by.
     pub policy_number: i64,
@@ -125,3 +126,61 @@ pub struct Snapshot {
     /// Readers drop it after this time.
     pub not_after: Timestamp,
 }
+
+/// Why a delta cannot be applied: the reader has diverged from Nodes and must take a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeltaError {
+    /// The delta changes a pool the reader does not hold; its mode and silence limit come with a snapshot only.
+    #[error("the delta changes pool {0}, which is not held here: take a snapshot")]
+    UnknownPool(PoolName),
+    /// The delta removes a node the reader does not hold.
+    #[error("the delta removes node {node} from pool {pool}, where it is not a member: take a snapshot")]
+    NotAMember {
+        /// The pool.
+        pool: PoolName,
+        /// The node that is not in it.
+        node: NodeName,
+    },
+}
+
+/// Applies `delta` onto `pools` and keeps `digest` in step; returns how many members changed.
+///
+/// Epoch, version and time of the delta are the caller's to check. All or nothing: on an error both are untouched.
+///
+/// # Errors
+/// [`DeltaError`] when the pools held cannot be the ones the delta was made for.
+pub fn apply_delta(
+    pools: &mut BTreeMap<PoolName, PoolState>,
+    digest: &mut PoolsDigest,
+    delta: &Delta,
+) -> Result<usize, DeltaError> {
+    for (name, changes) in &delta.changes {
+        let pool = pools.get(name).ok_or_else(|| DeltaError::UnknownPool(name.clone()))?;
+        let stranger = changes.iter().find(|(node, change)| change.is_none() && !pool.members.contains_key(*node));
+        if let Some((node, _)) = stranger {
+            return Err(DeltaError::NotAMember { pool: name.clone(), node: node.clone() });
+        }
+    }
+    let mut changed = 0;
+    for (name, changes) in &delta.changes {
+        let Some(pool) = pools.get_mut(name) else { continue };
+        for (node, change) in changes {
+            let before = match change {
+                Some(state) => {
+                    digest.add(name, node, state);
+                    pool.members.insert(node.clone(), *state)
+                }
+                None => pool.members.remove(node),
+            };
+            if let Some(state) = before {
+                digest.remove(name, node, &state);
+            }
+            changed += usize::from(before != *change);
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+#[path = "publication_tests.rs"]
+mod tests;

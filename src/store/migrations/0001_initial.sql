@@ -13,15 +13,8 @@ CREATE TABLE checks_batch (
 
 CREATE TABLE nodes_meta (name VARCHAR(64) NOT NULL PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE nodes_node (name VARCHAR(255) NOT NULL PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE nodes_tombstone (name VARCHAR(255) NOT NULL PRIMARY KEY, identity VARCHAR(255) NOT NULL, body TEXT NOT NULL);
-CREATE TABLE nodes_check_state (
-    node VARCHAR(255) NOT NULL, check_name VARCHAR(64) NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (node, check_name)
-);
-CREATE TABLE nodes_standing (
-    node VARCHAR(255) NOT NULL, pool VARCHAR(64) NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (node, pool)
-);
+-- What distrust leaves behind when a node is deleted, for whoever registers under its name or identity.
+CREATE TABLE nodes_tombstone (name VARCHAR(255) NOT NULL PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE nodes_result (
     id BIGINT NOT NULL PRIMARY KEY, node VARCHAR(255) NOT NULL, check_name VARCHAR(64) NOT NULL, stored_at BIGINT NOT NULL,
     body TEXT NOT NULL

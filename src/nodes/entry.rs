@@ -1,0 +1,69 @@
+//! One registered node, as it is held and stored.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::names::{CheckName, NodeName, PoolName};
+use crate::nodes::trust::{NodeTrust, Verdict};
+
+/// A node's row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: NodeName,
+    /// What targets can ask for.
+    pub labels: BTreeMap<String, String>,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+    /// All that trust depends on.
+    pub trust: NodeTrust,
+    /// What was last decided, pool by pool; a change against it is a change of trust.
+    pub verdicts: BTreeMap<PoolName, Verdict>,
+    /// The checks that target it under the policy in force; derived.
+    #[serde(skip)]
+    pub targeting: Vec<CheckName>,
+}
+
+/// What a deleted node leaves behind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The deleted node's name.
+    pub name: NodeName,
+    /// When it was deleted.
+    pub deleted_at: Timestamp,
+    /// What sticks.
+    pub trust: NodeTrust,
+}
+
+/// A stored result, for the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredResult {
+    /// The node.
+    pub node: NodeName,
+    /// The check.
+    pub check: CheckName,
+    /// The run's id.
+    pub run: String,
+    /// Which attempt.
+    pub attempt: i64,
+    /// The revision of the check.
+    pub revision: i64,
+    /// The outcome.
+    pub status: crate::protocol::Status,
+    /// The reason given, safe to show.
+    pub reason: String,
+    /// How old the evidence is.
+    pub evidence_at: Timestamp,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// Who signed it.
+    pub sender: String,
+    /// With which key.
+    pub key_id: String,
+    /// Whether it counted.
+    pub counted: bool,
+    /// How long it took, in milliseconds.
+    pub latency_ms: i64,
+}

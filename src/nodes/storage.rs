@@ -1,0 +1,235 @@
+//! Nodes' rows.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row;
+
+use crate::clock::Timestamp;
+use crate::names::{CheckName, NodeName};
+use crate::nodes::entry::{Entry, StoredResult, Tombstone};
+use crate::nodes::record::{BEGINNING, RecordEntry, hash};
+use crate::security::SignedDocument;
+use crate::store::{Changes, Database, StoreError, to_body};
+
+/// What a restart finds.
+pub struct Restored {
+    /// All nodes.
+    pub nodes: BTreeMap<NodeName, Entry>,
+    /// The last policy, as it was signed.
+    pub policy: Option<SignedDocument>,
+    /// This incarnation's epoch, already stored.
+    pub epoch: i64,
+    /// The highest result id.
+    pub last_result: i64,
+    /// The number and hash of the last entry of the record.
+    pub record_head: (i64, String),
+    /// The highest outbox id.
+    pub last_outbox: i64,
+    /// What must still be sent, in order.
+    pub outbox: Vec<Parcel>,
+}
+
+/// Something that must be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// Its place in the order.
+    pub id: i64,
+    /// By which way.
+    pub lane: String,
+    /// What.
+    pub body: String,
+}
+
+const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
+
+/// Reads everything and stores a new epoch.
+///
+/// # Errors
+/// [`StoreError`]; nothing is changed then.
+pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
+    let entries: Vec<Entry> = database.load("nodes_node", "SELECT name, body FROM nodes_node").await?;
+    let policy = database.meta(META, "policy").await?.and_then(|text| serde_json::from_str(&text).ok());
+    let stored = database.meta(META, "epoch").await?.and_then(|epoch| epoch.parse::<i64>().ok()).unwrap_or(0);
+    let epoch = now.0.max(stored + 1);
+    let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
+    let reader = database.reader();
+    let last_result =
+        last(sqlx::query("SELECT id FROM nodes_result ORDER BY id DESC LIMIT 1").fetch_optional(reader).await?);
+    let head = sqlx::query("SELECT seq, hash FROM nodes_record ORDER BY seq DESC LIMIT 1").fetch_optional(reader).await?;
+    let record_head = match head {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        None => (0, BEGINNING.to_owned()),
+    };
+    let mut outbox = Vec::new();
+    for row in sqlx::query("SELECT id, lane, body FROM nodes_outbox ORDER BY id").fetch_all(reader).await? {
+        outbox.push(Parcel { id: row.try_get(0)?, lane: row.try_get(1)?, body: row.try_get(2)? });
+    }
+    let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
+    let mut changes = database.begin().await?;
+    put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
+    changes.commit().await?;
+    let nodes = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+    Ok(Restored { nodes, policy, epoch, last_result, record_head, last_outbox, outbox })
+}
+
+async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
+    changes.execute("REPLACE INTO nodes_meta (name, value) VALUES (?, ?)", &[name.into(), value.into()]).await?;
+    Ok(())
+}
+
+/// Writes the policy as it was signed.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_policy(changes: &mut Changes, policy: &SignedDocument) -> Result<(), StoreError> {
+    put_meta(changes, "policy", &to_body(policy)).await
+}
+
+/// Writes a node.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_node(changes: &mut Changes, entry: &Entry) -> Result<(), StoreError> {
+    let arguments = [entry.name.as_str().into(), (&to_body(entry)).into()];
+    changes.execute("REPLACE INTO nodes_node (name, body) VALUES (?, ?)", &arguments).await?;
+    Ok(())
+}
+
+/// Removes a node, leaving what sticks.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn bury_node(changes: &mut Changes, tombstone: &Tombstone) -> Result<(), StoreError> {
+    let arguments = [tombstone.name.as_str().into(), (&to_body(tombstone)).into()];
+    changes.execute("REPLACE INTO nodes_tombstone (name, body) VALUES (?, ?)", &arguments).await?;
+    changes.execute("DELETE FROM nodes_node WHERE name = ?", &[tombstone.name.as_str().into()]).await?;
+    Ok(())
+}
+
+/// All tombstones.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreError> {
+    database.load("nodes_tombstone", "SELECT name, body FROM nodes_tombstone").await
+}
+
+/// Appends a result to the history.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_result(changes: &mut Changes, id: i64, result: &StoredResult) -> Result<(), StoreError> {
+    let arguments = [
+        id.into(),
+        result.node.as_str().into(),
+        result.check.as_str().into(),
+        result.stored_at.0.into(),
+        (&to_body(result)).into(),
+    ];
+    changes
+        .execute("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES (?, ?, ?, ?, ?)", &arguments)
+        .await?;
+    Ok(())
+}
+
+/// Appends an entry to the record and returns its hash.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_record(changes: &mut Changes, entry: &RecordEntry) -> Result<String, StoreError> {
+    let text = entry.text();
+    let hash = hash(&text);
+    let arguments =
+        [entry.seq.into(), entry.node.as_str().into(), entry.at.0.into(), (&text).into(), (&hash).into()];
+    changes.execute("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES (?, ?, ?, ?, ?)", &arguments).await?;
+    Ok(hash)
+}
+
+/// Writes something that must be sent.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_parcel(changes: &mut Changes, parcel: &Parcel) -> Result<(), StoreError> {
+    let arguments = [parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()];
+    changes.execute("INSERT INTO nodes_outbox (id, lane, body) VALUES (?, ?, ?)", &arguments).await?;
+    Ok(())
+}
+
+/// Forgets what was sent.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn forget_sent(changes: &mut Changes, lane: &str, up_to: i64) -> Result<(), StoreError> {
+    changes.execute("DELETE FROM nodes_outbox WHERE lane = ? AND id <= ?", &[lane.into(), up_to.into()]).await?;
+    Ok(())
+}
+
+/// Whether the work `id` was done already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn is_seen(database: &Database, id: &str) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT id FROM nodes_seen WHERE id = ?").bind(id.to_owned()).fetch_optional(database.reader());
+    Ok(row.await?.is_some())
+}
+
+/// Takes note that the work `id` is done, with its effect.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_seen(changes: &mut Changes, id: &str, forget_at: Timestamp) -> Result<(), StoreError> {
+    changes.execute("INSERT INTO nodes_seen (id, forget_at) VALUES (?, ?)", &[id.into(), forget_at.0.into()]).await?;
+    Ok(())
+}
+
+/// Drops history and ids that are old enough.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    let mut changes = database.begin().await?;
+    changes.execute("DELETE FROM nodes_result WHERE stored_at < ?", &[results_before.0.into()]).await?;
+    changes.execute("DELETE FROM nodes_seen WHERE forget_at < ?", &[now.0.into()]).await?;
+    changes.commit().await
+}
+
+/// The latest results, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn results(
+    database: &Database,
+    node: Option<&NodeName>,
+    check: Option<&CheckName>,
+    limit: i64,
+) -> Result<Vec<StoredResult>, StoreError> {
+    let query = match (node, check) {
+        (Some(_), Some(_)) => {
+            "SELECT id, body FROM nodes_result WHERE node = ? AND check_name = ? ORDER BY id DESC LIMIT ?"
+        }
+        (Some(_), None) => "SELECT id, body FROM nodes_result WHERE node = ? ORDER BY id DESC LIMIT ?",
+        (None, Some(_)) => "SELECT id, body FROM nodes_result WHERE check_name = ? ORDER BY id DESC LIMIT ?",
+        (None, None) => "SELECT id, body FROM nodes_result ORDER BY id DESC LIMIT ?",
+    };
+    let mut query = sqlx::query(query);
+    for name in node.map(NodeName::as_str).into_iter().chain(check.map(CheckName::as_str)) {
+        query = query.bind(name.to_owned());
+    }
+    let rows = query.bind(limit).fetch_all(database.reader()).await?;
+    rows.iter().map(|row| crate::store::body("nodes_result", row)).collect()
+}
+
+/// The latest entries of a node's record at or before a time, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn record_of(
+    database: &Database,
+    node: &NodeName,
+    at: Timestamp,
+    limit: i64,
+) -> Result<Vec<RecordEntry>, StoreError> {
+    let query = "SELECT seq, body FROM nodes_record WHERE node = ? AND at <= ? ORDER BY seq DESC LIMIT ?";
+    let rows = sqlx::query(query).bind(node.as_str().to_owned()).bind(at.0).bind(limit).fetch_all(database.reader()).await?;
+    rows.iter().map(|row| crate::store::body("nodes_record", row)).collect()
+}

@@ -1,0 +1,288 @@
+//! One node with everything trust depends on, and what can happen to it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::names::{CheckName, PoolName};
+use crate::protocol::{Level, PoolPolicy};
+use crate::text::display_safe;
+
+use super::MAX_SKEW;
+use super::boot::{BootSeen, Boots};
+use super::fold::{Folded, Note, Observation, Reporter, fold};
+use super::judge::{Verdict, judge};
+use super::rules::{Rule, Rules};
+use super::standing::{Override, OverrideError, Standing};
+use super::state::CheckState;
+
+/// What the rules must know of the node itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// The identity of this registration: anything that a machine of the same name does not share.
+    pub identity: String,
+    /// The boots seen.
+    #[serde(default)]
+    pub boots: Boots,
+}
+
+/// An administrator keeps the node out of every pool until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Who.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Actions are muted for a while. It never makes a node trusted: no rule here reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Who.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl Maintenance {
+    /// Whether actions are muted now.
+    #[must_use]
+    pub fn mutes(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+}
+
+/// One node. Serialisable; the parts may as well be stored as rows of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeTrust {
+    /// The node itself.
+    pub facts: NodeFacts,
+    /// Set until it is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// Muted actions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+    /// What is remembered of each check.
+    pub checks: BTreeMap<CheckName, CheckState>,
+    /// What sticks in each pool, deleted pools included.
+    pub standings: BTreeMap<PoolName, Standing>,
+}
+
+/// What a result did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// What the result meant.
+    pub folded: Folded,
+    /// What its boot meant, where it showed one.
+    pub boot: Option<BootSeen>,
+}
+
+/// What a review found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// The verdict in every pool of the policy.
+    pub verdicts: BTreeMap<PoolName, Verdict>,
+    /// Whether a standing changed and has to be stored before anything is published.
+    pub changed: bool,
+}
+
+impl Review {
+    /// When to review next, if nothing else happens.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Timestamp> {
+        self.verdicts.values().filter_map(|verdict| verdict.next_change).min()
+    }
+}
+
+impl NodeTrust {
+    /// A node registered for the first time.
+    #[must_use]
+    pub fn new(identity: &str) -> Self {
+        Self { facts: NodeFacts { identity: identity.to_owned(), boots: Boots::default() }, ..Self::default() }
+    }
+
+    /// Takes in one result of `check`: boot, memory of the check, distrust. [`NodeTrust::review`] afterwards.
+    pub fn record(&mut self, rules: &Rules, check: &CheckName, seen: &Observation, now: Timestamp) -> Recorded {
+        let Some(rule) = rules.check(check) else {
+            return Recorded { folded: Folded::not_counted(Note::NoSuchCheck), boot: None };
+        };
+        let boot = self.observe_boot(check, seen, now);
+        let state = self.checks.entry(check.clone()).or_default();
+        let folded = fold(state, &self.facts.boots, &rule.check, seen, now, MAX_SKEW);
+        for name in rule.check.pools.keys() {
+            if let Some(pool) = rules.pools().get(name) {
+                self.standings.entry(name.clone()).or_default().absorb(pool, &rule.check, state, now);
+            }
+        }
+        // A pool that no longer names the check may still distrust the node because of it.
+        for (name, standing) in &mut self.standings {
+            if standing.distrust.contains_key(check)
+                && let Some(pool) = rules.pools().get(name)
+            {
+                standing.absorb(pool, &rule.check, state, now);
+            }
+        }
+        Recorded { folded, boot }
+    }
+
+    fn observe_boot(&mut self, check: &CheckName, seen: &Observation, now: Timestamp) -> Option<BootSeen> {
+        let boot = seen.result.boot.as_deref()?;
+        if seen.reporter != Reporter::Adapter || seen.from_the_future(now, MAX_SKEW) {
+            return None;
+        }
+        let (from, to) = (seen.evidence_at(), seen.happened_at(now));
+        Some(self.facts.boots.observe(check.as_str(), boot, Some(seen.order), from, to))
+    }
+
+    /// The node's agent shows this boot id now.
+    pub fn agent_boot(&mut self, boot: &str, now: Timestamp) -> BootSeen {
+        self.facts.boots.observe(Boots::AGENT, boot, None, now, now)
+    }
+
+    /// Lets time and policy take effect and judges every pool of `rules`. `targeting`: [`Rules::targeting`] this node.
+    pub fn review(&mut self, rules: &Rules, targeting: &[CheckName], now: Timestamp) -> Review {
+        let mut changed = false;
+        let mut verdicts = BTreeMap::new();
+        for (name, pool) in rules.pools() {
+            let mut standing = self.standings.remove(name).unwrap_or_default();
+            changed |= self.settle(&mut standing, pool, rules, targeting, now);
+            let targeting = targeting.iter().filter_map(|check| rules.check(check));
+            let verdict = judge(pool, rules, targeting, self, &standing, now);
+            let facts = &self.facts;
+            let lost =
+                |over: &Override| verdict.level == Level::Untrusted || !over.holds(&facts.identity, &facts.boots, now);
+            if standing.overriding.as_ref().is_some_and(lost) {
+                standing.overriding = None;
+                changed = true;
+            }
+            self.standings.insert(name.clone(), standing);
+            verdicts.insert(name.clone(), verdict);
+        }
+        Review { verdicts, changed }
+    }
+
+    fn settle(
+        &self,
+        standing: &mut Standing,
+        pool: &PoolPolicy,
+        rules: &Rules,
+        targeting: &[CheckName],
+        now: Timestamp,
+    ) -> bool {
+        let mut changed = false;
+        let known = |rule: &'_ Rule| self.checks.get(&rule.check.name).cloned().unwrap_or_default();
+        for rule in targeting.iter().filter_map(|check| rules.check(check)) {
+            if let Some(state) = self.checks.get(&rule.check.name) {
+                changed |= standing.absorb(pool, &rule.check, state, now);
+                changed |= standing.spend_outdated(&rule.check, state, now, MAX_SKEW);
+            }
+        }
+        let distrusting: Vec<CheckName> = standing.distrust.keys().cloned().collect();
+        for rule in distrusting.iter().filter_map(|check| rules.check(check)) {
+            changed |= standing.settle(pool, &rule.check, &known(rule), &self.facts.boots, now);
+        }
+        // A clock that was far ahead at a release must not keep the node unknown for as long.
+        if standing.forget_up_to.is_some_and(|at| at > now.plus(MAX_SKEW)) {
+            for (name, state) in &self.checks {
+                standing.spend_all(name, state);
+            }
+            standing.forget_up_to = Some(now);
+            changed = true;
+        }
+        changed
+    }
+
+    /// Keeps the node out of every pool until [`NodeTrust::release`].
+    pub fn quarantine(&mut self, owner: &str, reason: &str, now: Timestamp) {
+        self.quarantine = Some(Quarantine { owner: display_safe(owner), reason: display_safe(reason), since: now });
+        for standing in self.standings.values_mut() {
+            standing.overriding = None;
+        }
+    }
+
+    /// An administrator releases the node in every pool: it is `unknown` until it passes again, never `trusted` at once.
+    pub fn release(&mut self, now: Timestamp) {
+        self.quarantine = None;
+        for standing in self.standings.values_mut() {
+            standing.release(&self.checks, now);
+        }
+    }
+
+    /// Overrides `unknown` in one pool.
+    ///
+    /// # Errors
+    /// [`OverrideError`] when it is too long, unexplained, for no pool, or the node is untrusted.
+    pub fn grant_override(
+        &mut self,
+        rules: &Rules,
+        pool: &PoolName,
+        owner: &str,
+        reason: &str,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), OverrideError> {
+        if !rules.pools().contains_key(pool) {
+            return Err(OverrideError::NoSuchPool(pool.clone()));
+        }
+        if self.quarantine.is_some() {
+            return Err(OverrideError::Untrusted);
+        }
+        self.standings.entry(pool.clone()).or_default().grant(Override {
+            owner: owner.to_owned(),
+            reason: reason.to_owned(),
+            granted_at: now,
+            until,
+            identity: self.facts.identity.clone(),
+            boot: self.facts.boots.count(),
+        })
+    }
+
+    /// Ends the override in `pool`; true if there was one.
+    pub fn revoke_override(&mut self, pool: &PoolName) -> bool {
+        self.standings.get_mut(pool).is_some_and(|standing| standing.overriding.take().is_some())
+    }
+
+    /// What stays when the node is deleted, to be kept by name and by identity.
+    #[must_use]
+    pub fn tombstone(&self, now: Timestamp) -> Self {
+        Self {
+            facts: self.facts.clone(),
+            quarantine: self.quarantine.clone(),
+            maintenance: None,
+            checks: self.checks.iter().map(|(name, state)| (name.clone(), state.tombstone())).collect(),
+            standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit(now))).collect(),
+        }
+    }
+
+    /// A node registered again, with the tombstones found by its name and by its identity.
+    #[must_use]
+    pub fn registered_again(identity: &str, tombstones: &[Self], now: Timestamp) -> Self {
+        let mut node = Self::new(identity);
+        for tombstone in tombstones {
+            node.quarantine = node.quarantine.take().or_else(|| tombstone.quarantine.clone());
+            for (name, theirs) in &tombstone.checks {
+                let state = match node.checks.remove(name) {
+                    Some(mine) => mine.merge_tombstone(theirs),
+                    None => theirs.clone(),
+                };
+                node.checks.insert(name.clone(), state);
+            }
+            for (name, theirs) in &tombstone.standings {
+                let inherited = theirs.inherit(now);
+                let standing = match node.standings.remove(name) {
+                    Some(mine) => mine.merge(&inherited),
+                    None => inherited,
+                };
+                node.standings.insert(name.clone(), standing);
+            }
+        }
+        node
+    }
+}

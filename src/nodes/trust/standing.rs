@@ -1,0 +1,278 @@
+//! What sticks to a node in a pool, whatever expires, restarts, is disabled, deleted or registered again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::names::{CheckName, PoolName};
+use crate::protocol::{CheckPolicy, PoolPolicy, Requirement, RunOrder};
+use crate::text::display_safe;
+
+use super::MAX_OVERRIDE_MS;
+use super::boot::Boots;
+use super::state::{CheckState, Pass};
+
+/// Distrust because of one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Distrust {
+    /// Since when the node is distrusted.
+    pub since: Timestamp,
+    /// The reason given with the failure that began it, safe to show.
+    pub cause: String,
+    /// How many failures in a row began it.
+    pub failures: u32,
+    /// The run of the last failure; passes of later runs count towards recovery.
+    pub last_failure: RunOrder,
+    /// When the last failure happened, at the latest.
+    pub failed_at: Timestamp,
+}
+
+impl Distrust {
+    /// The end of the hold-down under `check`.
+    #[must_use]
+    pub fn hold_down_ends(&self, check: &CheckPolicy) -> Timestamp {
+        self.failed_at.plus(Duration::from_millis(u64::try_from(check.judgement.hold_down_ms).unwrap_or(0)))
+    }
+}
+
+/// An administrator's word that a node which is unknown is to be taken as trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    /// Who gave it.
+    pub owner: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub granted_at: Timestamp,
+    /// Until when it holds; at most 72 h later.
+    pub until: Timestamp,
+    /// The identity of the node it was given for.
+    pub identity: String,
+    /// The boot it was given for.
+    pub boot: u32,
+}
+
+impl Override {
+    /// Whether it holds now for a node of this identity and boot.
+    #[must_use]
+    pub fn holds(&self, identity: &str, boots: &Boots, now: Timestamp) -> bool {
+        let left = self.until.0.saturating_sub(now.0);
+        // A clock that was stepped back must not stretch it.
+        left > 0 && left <= MAX_OVERRIDE_MS && self.identity == identity && self.boot == boots.count()
+    }
+}
+
+/// Why an override is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OverrideError {
+    /// It would last for no time or for more than 72 h.
+    #[error("an override lasts at least 1 ms and at most 72 h: choose an end within that")]
+    Duration,
+    /// No reason or no owner.
+    #[error("an override needs an owner and a reason: say who answers for it and why")]
+    Unexplained,
+    /// The node is untrusted.
+    #[error("the node is untrusted, and an override covers unknown only: release it first (spicectl node release)")]
+    Untrusted,
+    /// The policy has no such pool.
+    #[error("the policy has no pool {0}: list the pools with spicectl pool list")]
+    NoSuchPool(PoolName),
+}
+
+/// What sticks to one node in one pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// Distrust, by the name of the check that caused it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub distrust: BTreeMap<CheckName, Distrust>,
+    /// The newest failure an administrator's release has forgiven, per check.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub forgiven: BTreeMap<CheckName, RunOrder>,
+    /// Passes of runs up to here no longer count, per check: expired, from the future, or made during the hold-down.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub spent: BTreeMap<CheckName, RunOrder>,
+    /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forget_up_to: Option<Timestamp>,
+    /// The override, if there is one.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overriding: Option<Override>,
+}
+
+impl Standing {
+    /// Whether `check` has failed often enough in a row for new distrust in `pool`.
+    #[must_use]
+    pub fn is_failing(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState) -> bool {
+        if check.pools.get(&pool.name) != Some(&Requirement::Required) {
+            return false;
+        }
+        let mut row = state.row(pool.accept_self_report);
+        let Some(last) = row.next_back() else { return false };
+        let unforgiven = self.forgiven.get(&check.name).is_none_or(|forgiven| last.order > *forgiven);
+        let enough = row.count() + 1 >= usize::try_from(check.judgement.fail_after.max(1)).unwrap_or(usize::MAX);
+        enough && unforgiven && state.generation_of(check) == Some(last.generation)
+    }
+
+    /// Takes failures in `state` into the distrust; true where something changed. To be called after every result, so
+    /// that a pass cannot hide the failure before it, and under a new policy.
+    pub fn absorb(&mut self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, now: Timestamp) -> bool {
+        let failing = self.is_failing(pool, check, state);
+        let failures = u32::try_from(state.row(pool.accept_self_report).count()).unwrap_or(u32::MAX);
+        let Some(last) = state.row(pool.accept_self_report).next_back() else { return false };
+        let failed_at = state.row(pool.accept_self_report).map(|f| f.failed_at).max().unwrap_or(last.failed_at);
+        if let Some(distrust) = self.distrust.get_mut(&check.name) {
+            let before = (distrust.last_failure, distrust.failed_at);
+            distrust.last_failure = distrust.last_failure.max(last.order);
+            distrust.failed_at = distrust.failed_at.max(failed_at);
+            return before != (distrust.last_failure, distrust.failed_at);
+        }
+        if failing {
+            let cause = state.failure_reason().to_owned();
+            let distrust = Distrust { since: now, cause, failures, last_failure: last.order, failed_at };
+            self.distrust.insert(check.name.clone(), distrust);
+        }
+        failing
+    }
+
+    /// The passes in `state` that count towards ending the distrust by `check`.
+    #[must_use]
+    pub fn recovery_passes(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> u32 {
+        let Some(distrust) = self.distrust.get(&check.name) else { return 0 };
+        let generation = state.generation_of(check);
+        let counts = |pass: &&Pass| {
+            pass.order > distrust.last_failure
+                && pass.issued_at > distrust.failed_at
+                && generation == Some(pass.generation)
+                && pass.boot == boots.count()
+                && (pool.accept_self_report || !pass.own_word)
+                && self.forget_up_to.is_none_or(|at| pass.evidence_at > at)
+        };
+        u32::try_from(state.passes.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the node has passed often enough since; the hold-down remains to be waited for.
+    #[must_use]
+    pub fn has_recovered(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> bool {
+        self.recovery_passes(pool, check, state, boots) >= check.judgement.recover_after.max(1)
+    }
+
+    /// Ends the distrust by `check` where passes and hold-down allow; true where it ended.
+    pub fn settle(
+        &mut self,
+        pool: &PoolPolicy,
+        check: &CheckPolicy,
+        state: &CheckState,
+        boots: &Boots,
+        now: Timestamp,
+    ) -> bool {
+        let Some(ends) = self.distrust.get(&check.name).map(|distrust| distrust.hold_down_ends(check)) else {
+            return false;
+        };
+        if now < ends || !self.has_recovered(pool, check, state, boots) {
+            return false;
+        }
+        self.distrust.remove(&check.name);
+        self.spend(&check.name, state.passes.iter().filter(|pass| pass.evidence_at < ends));
+        true
+    }
+
+    /// Makes it final that passes are expired or lie in the future; true where something changed.
+    pub fn spend_outdated(
+        &mut self,
+        check: &CheckPolicy,
+        state: &CheckState,
+        now: Timestamp,
+        max_skew: Duration,
+    ) -> bool {
+        let limit = now.plus(max_skew);
+        let outdated = state.passes.iter().filter(|p| expires_at(p, check) <= now || p.evidence_at > limit);
+        self.spend(&check.name, outdated)
+    }
+
+    /// Makes it final that no pass made so far counts.
+    pub(super) fn spend_all(&mut self, check: &CheckName, state: &CheckState) {
+        self.spend(check, state.passes.iter());
+    }
+
+    fn spend<'a>(&mut self, check: &CheckName, passes: impl Iterator<Item = &'a Pass>) -> bool {
+        let newest = passes.map(|pass| pass.order).max();
+        let before = self.spent.get(check).copied();
+        match newest {
+            Some(newest) if before.is_none_or(|before| newest > before) => {
+                self.spent.insert(check.clone(), newest);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An administrator lets the node back to `unknown`: distrust and override end, passes up to `now` are forgotten.
+    pub fn release(&mut self, states: &BTreeMap<CheckName, CheckState>, now: Timestamp) {
+        self.distrust.clear();
+        self.overriding = None;
+        self.forget_up_to = self.forget_up_to.max(Some(now));
+        for (name, state) in states {
+            if let Some(failure) = state.last_failure() {
+                self.forgiven.insert(name.clone(), failure.order);
+            }
+        }
+    }
+
+    /// What a node that is registered again inherits from the one that was deleted: everything but the override.
+    #[must_use]
+    pub fn inherit(&self, now: Timestamp) -> Self {
+        Self { overriding: None, forget_up_to: self.forget_up_to.max(Some(now)), ..self.clone() }
+    }
+
+    /// Two inheritances as one: what either distrusts is distrusted, what both forgave is forgiven.
+    #[must_use]
+    pub fn merge(mut self, other: &Self) -> Self {
+        for (name, distrust) in &other.distrust {
+            let mine = self.distrust.entry(name.clone()).or_insert_with(|| distrust.clone());
+            mine.last_failure = mine.last_failure.max(distrust.last_failure);
+            mine.failed_at = mine.failed_at.max(distrust.failed_at);
+            mine.since = mine.since.min(distrust.since);
+        }
+        self.forgiven.retain(|name, mine| {
+            other.forgiven.get(name).is_some_and(|theirs| {
+                *mine = (*mine).min(*theirs);
+                true
+            })
+        });
+        for (name, order) in &other.spent {
+            let mine = self.spent.entry(name.clone()).or_insert(*order);
+            *mine = (*mine).max(*order);
+        }
+        self.forget_up_to = self.forget_up_to.max(other.forget_up_to);
+        self.overriding = None;
+        self
+    }
+
+    /// Takes an override.
+    ///
+    /// # Errors
+    /// [`OverrideError`] when it is too long, unexplained, or the node is distrusted.
+    pub fn grant(&mut self, grant: Override) -> Result<(), OverrideError> {
+        let lasts = grant.until.0.saturating_sub(grant.granted_at.0);
+        if !(1..=MAX_OVERRIDE_MS).contains(&lasts) {
+            return Err(OverrideError::Duration);
+        }
+        let (owner, reason) = (display_safe(grant.owner.trim()), display_safe(grant.reason.trim()));
+        if owner.is_empty() || reason.is_empty() {
+            return Err(OverrideError::Unexplained);
+        }
+        if !self.distrust.is_empty() {
+            return Err(OverrideError::Untrusted);
+        }
+        self.overriding = Some(Override { owner, reason, ..grant });
+        Ok(())
+    }
+}
+
+/// From when on `pass` is too old.
+pub(super) fn expires_at(pass: &Pass, check: &CheckPolicy) -> Timestamp {
+    pass.evidence_at.plus(Duration::from_millis(u64::try_from(check.ttl_ms).unwrap_or(0)))
+}

@@ -1,0 +1,237 @@
+//! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::protocol::{CheckPolicy, Judgement, RunOrder, Status};
+
+use super::fold::Reporter;
+
+/// Fewest passes kept of each kind, so that taking one back leaves the one before.
+const MIN_PASSES: usize = 2;
+/// Closed runs (error, timeout, late pass) kept one by one; older ones are covered by [`CheckState::closed_up_to`].
+const CLOSED_KEPT: usize = 4;
+
+/// A pass that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Its run.
+    pub order: RunOrder,
+    /// When its ticket was issued: when the run began.
+    pub issued_at: Timestamp,
+    /// How old it is.
+    pub evidence_at: Timestamp,
+    /// Under which definition it was made ([`CheckState::generation_of`]).
+    pub generation: u32,
+    /// Under which boot of the node ([`super::Boots::count`]).
+    pub boot: u32,
+    /// Whether it is only the node's own word.
+    #[serde(default)]
+    pub own_word: bool,
+    /// Whether another outcome came under the same key.
+    #[serde(default)]
+    pub conflicted: bool,
+}
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its run.
+    pub order: RunOrder,
+    /// When its ticket was issued.
+    pub began_at: Timestamp,
+    /// How old its evidence is.
+    pub evidence_at: Timestamp,
+    /// The latest it can have happened; hold-down counts from here, and a run that recovers begins after it.
+    pub failed_at: Timestamp,
+    /// Under which definition.
+    pub generation: u32,
+    /// Whether another outcome came under the same key.
+    #[serde(default)]
+    pub conflicted: bool,
+}
+
+/// How a run ended that counts neither as pass nor as failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Closed {
+    /// Checks filled in a timeout.
+    Filler,
+    /// The adapter could not judge, or its pass was outweighed.
+    Answered,
+    /// A pass that came too late.
+    LatePass,
+}
+
+/// A run that is closed without counting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedRun {
+    /// The run.
+    pub order: RunOrder,
+    /// How it ended.
+    pub how: Closed,
+    /// Whether another outcome came under the same key.
+    #[serde(default)]
+    pub conflicted: bool,
+}
+
+/// The newest result, for display only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its run.
+    pub order: RunOrder,
+    /// Which attempt of the run.
+    pub attempt: i64,
+    /// The outcome that stands under this key.
+    pub status: Status,
+    /// The reason given, safe to show.
+    pub reason: String,
+    /// Who sent it.
+    pub reporter: Reporter,
+    /// Under which revision.
+    pub revision: i64,
+    /// How old its evidence is.
+    pub evidence_at: Timestamp,
+    /// When it arrived.
+    pub recorded_at: Timestamp,
+    /// Whether it is only the node's own word.
+    pub self_reported: bool,
+}
+
+/// All that is remembered of one check of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckState {
+    check_id: String,
+    revision: i64,
+    generation: u32,
+    pub(super) passes: Vec<Pass>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) failure_reason: String,
+    pub(super) closed: Vec<ClosedRun>,
+    pub(super) closed_up_to: Option<RunOrder>,
+    pub(super) conflicts: u64,
+    pub(super) shown: Option<Shown>,
+}
+
+impl CheckState {
+    /// The newest result, for display.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Shown> {
+        self.shown.as_ref()
+    }
+
+    /// How many runs had contradicting outcomes.
+    #[must_use]
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
+    /// Passes of runs up to here count for nothing unless they counted before.
+    #[must_use]
+    pub fn closed_up_to(&self) -> Option<RunOrder> {
+        self.closed_up_to
+    }
+
+    /// The number by which marks name the definition `check` has now; `None` when nothing was made under it yet.
+    #[must_use]
+    pub fn generation_of(&self, check: &CheckPolicy) -> Option<u32> {
+        (self.generation > 0 && self.check_id == check.id && self.revision == check.revision).then_some(self.generation)
+    }
+
+    /// Like [`CheckState::generation_of`], beginning a new one where needed. A definition that returns is a new one.
+    pub(super) fn enter_generation(&mut self, check: &CheckPolicy) -> u32 {
+        if self.generation_of(check).is_none() {
+            self.check_id.clone_from(&check.id);
+            self.revision = check.revision;
+            self.generation = self.generation.saturating_add(1);
+        }
+        self.generation
+    }
+
+    /// The newest pass a pool accepts, whatever its age, definition and boot; it ends rows of failures.
+    #[must_use]
+    pub fn newest_pass(&self, accept_self_report: bool) -> Option<&Pass> {
+        self.passes.iter().rev().find(|pass| accept_self_report || !pass.own_word)
+    }
+
+    /// The failures in a row, oldest first: those of runs newer than the newest accepted pass. No more than `fail_after`
+    /// are remembered.
+    pub fn row(&self, accept_self_report: bool) -> impl DoubleEndedIterator<Item = &Failure> {
+        let end = self.newest_pass(accept_self_report).map(|pass| pass.order);
+        self.failures.iter().filter(move |failure| end.is_none_or(|end| failure.order > end))
+    }
+
+    /// The newest failure remembered.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.failures.last()
+    }
+
+    /// The reason given with the newest failure, safe to show.
+    #[must_use]
+    pub fn failure_reason(&self) -> &str {
+        &self.failure_reason
+    }
+
+    /// The newest run that counts.
+    #[must_use]
+    pub fn newest_counted(&self) -> Option<RunOrder> {
+        let pass = self.passes.last().map(|pass| pass.order);
+        pass.max(self.failures.last().map(|failure| failure.order))
+    }
+
+    /// Keeps what the rules can still ask for.
+    pub(super) fn trim(&mut self, judgement: &Judgement) {
+        let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).clamp(1, 100);
+        let surplus = self.failures.len().saturating_sub(bound(judgement.fail_after));
+        self.failures.drain(..surplus);
+        for kind in [false, true] {
+            let kept = bound(judgement.recover_after).max(MIN_PASSES);
+            let mut surplus = self.passes.iter().filter(|p| p.own_word == kind).count().saturating_sub(kept);
+            self.passes.retain(|pass| {
+                let drop = pass.own_word == kind && surplus > 0;
+                surplus -= usize::from(drop);
+                !drop
+            });
+        }
+        let surplus = self.closed.len().saturating_sub(CLOSED_KEPT);
+        for run in self.closed.drain(..surplus) {
+            self.closed_up_to = self.closed_up_to.max(Some(run.order));
+        }
+    }
+
+    /// What a deleted node leaves behind: failures stand, passes are gone.
+    #[must_use]
+    pub fn tombstone(&self) -> Self {
+        let newest_pass = self.passes.last().map(|pass| pass.order);
+        let newest_closed = self.closed.last().map(|run| run.order);
+        Self {
+            // What a pass of the verifier's had ended stays ended.
+            failures: self.row(false).cloned().collect(),
+            passes: Vec::new(),
+            closed: Vec::new(),
+            closed_up_to: self.closed_up_to.max(newest_pass).max(newest_closed),
+            shown: None,
+            ..self.clone()
+        }
+    }
+
+    /// Two tombstones (found by name and by identity) as one: failures of both stand.
+    #[must_use]
+    pub(super) fn merge_tombstone(self, other: &Self) -> Self {
+        let closed_up_to = self.closed_up_to.max(other.closed_up_to);
+        let (newer, older) =
+            if self.newest_counted() >= other.newest_counted() { (self, other.clone()) } else { (other.clone(), self) };
+        let same = newer.check_id == older.check_id && newer.revision == older.revision;
+        let mut merged = Self { closed_up_to, ..newer };
+        for failure in older.failures {
+            if merged.failures.iter().all(|known| known.order != failure.order) {
+                let generation = if same { merged.generation } else { 0 };
+                merged.failures.push(Failure { generation, ..failure });
+            }
+        }
+        merged.failures.sort_by_key(|failure| failure.order);
+        merged
+    }
+}

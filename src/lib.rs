@@ -21,7 +21,7 @@
 pub mod adapter;
 pub mod app;
 pub mod bus;
-// pub mod checks;
+pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -133,8 +133,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     tracing::info!(role = "checks", epoch = checks.epoch, "role started");
 
     let mut serving = Vec::new();
-    serving.push(Secured::serve_rpc(&bus, Topic::Checks, &server, identity.clone(), checks.clone()).await?);
-    serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, checks.clone()).await?);
+    serving.push(Secured::serve_rpc(&bus, Topic::Checks, &server, identity.clone(), Arc::new(checks.clone())).await?);
+    serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, Arc::new(checks.clone())).await?);
     let stop = tokio_util::sync::CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(dispatch::run(checks.clone(), stop.clone()));

@@ -56,7 +56,7 @@ impl Service for Arc<Checks> {
                 let _: NoArguments = typed(args)?;
                 Ok(self.state.lock().await.profiles())
             }
-            "pool_update" => self.pool_update(typed(args)?).await,
+            "pool_update" => self.pool_update(&caller, typed(args)?).await,
             "pool_policies" => {
                 let _: NoArguments = typed(args)?;
                 let state = self.state.lock().await;
@@ -290,7 +290,8 @@ impl Checks {
                 check.adapter
             )));
         };
-        crate::adapter::schema::validate(schema, &Value::Object(check.parameters.clone()))
+        crate::adapter::schema::compile(schema)
+            .and_then(|validator| crate::adapter::schema::check(&validator, &Value::Object(check.parameters.clone())))
             .map_err(|error| RpcError::bad_request(format!("parameters of adapter {}: {error}", check.adapter)))
     }
 
@@ -359,7 +360,7 @@ impl Checks {
         Ok(state.profiles())
     }
 
-    async fn pool_update(self: &Arc<Self>, arguments: UpdatePool) -> Result<Value, RpcError> {
+    async fn pool_update(self: &Arc<Self>, caller: &Caller, arguments: UpdatePool) -> Result<Value, RpcError> {
         let mut state = self.state.lock().await;
         let mut next = state.registry.clone();
         let known = next.pools.keys().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
@@ -375,8 +376,7 @@ impl Checks {
         pool.mode = arguments.mode.unwrap_or(pool.mode);
         pool.accept_self_report = arguments.accept_self_report.unwrap_or(pool.accept_self_report);
         let answer = json!(pool);
-        let admin = Caller { sender: "admin".to_owned(), key_id: None, roles: vec![Role::Admin], request_id: String::new() };
-        self.confirmed(&state, &next, &admin, arguments.confirm)?;
+        self.confirmed(&state, &next, caller, arguments.confirm)?;
         self.install(&mut state, next).await?;
         Ok(answer)
     }
@@ -389,7 +389,7 @@ impl Checks {
         if schema.to_string().len() > 262_144 || instance.len() > 255 {
             return Err(RpcError::bad_request("the announcement is too large"));
         }
-        crate::adapter::schema::check_schema(&schema).map_err(RpcError::bad_request)?;
+        crate::adapter::schema::compile(&schema).map_err(RpcError::bad_request)?;
         let mut state = self.state.lock().await;
         let instance = crate::text::display_safe(&instance);
         if state.adapters.announced(&adapter, &instance, &schema, self.clock.monotonic()) {

@@ -1,3 +1,169 @@
-//! (under construction)
+//! Role *nodes*: which nodes are trusted, since when, on what grounds.
+//!
+//! [`trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
+//! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] takes
+//! in what adapters report, [`policy`] what Checks decides, [`timers`] what time alone changes, [`service`] what people
+//! ask. [`publisher`] and [`outbox`] tell the others.
 
+pub mod commit;
+pub mod entry;
+pub mod notify;
+pub mod outbox;
+pub mod policy;
+pub mod publisher;
+pub mod record;
+pub mod registry;
+pub mod results;
+pub mod service;
+pub mod storage;
+pub mod timers;
 pub mod trust;
+pub mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::{Bus, BusError};
+use crate::clock::Clock;
+use crate::nodes::notify::Publisher;
+use crate::nodes::outbox::{Lane, Sender};
+use crate::nodes::publisher::Publication;
+use crate::nodes::storage::Parcel;
+use crate::nodes::trust::Rules;
+use crate::nodes::world::World;
+use crate::protocol::digest::PoolsDigest;
+use crate::rpc::server::Serving;
+use crate::rpc::table::Topic;
+use crate::rpc::{Identity, RpcClient, Secured};
+use crate::store::{Database, StoreError};
+
+/// What the role needs from outside.
+pub struct Options {
+    /// SPICE's bus.
+    pub bus: Bus,
+    /// The bus notifications go to; often the same.
+    pub notification_bus: Bus,
+    /// Our key and whom we trust.
+    pub identity: Arc<Identity>,
+    /// The database.
+    pub database: Database,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// How this instance is called on the bus.
+    pub server: String,
+    /// Who notifies, and what; `None`: nothing is notified.
+    pub publisher: Option<Publisher>,
+    /// How often a heartbeat is published.
+    pub heartbeat: Duration,
+    /// How long results are kept.
+    pub history: Duration,
+}
+
+/// The role, shared by its tasks and its service.
+pub struct Nodes {
+    rpc: RpcClient,
+    identity: Arc<Identity>,
+    database: Database,
+    clock: Arc<dyn Clock>,
+    epoch: i64,
+    publisher: Option<Publisher>,
+    world: Mutex<World>,
+    lanes: (mpsc::UnboundedSender<Parcel>, mpsc::UnboundedSender<Parcel>),
+    publications: mpsc::Sender<Publication>,
+    timers_changed: Notify,
+}
+
+/// The running role.
+pub struct Running {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    stop_lanes: watch::Sender<bool>,
+    serving: Vec<Serving>,
+}
+
+/// Why the role could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// Starts the role; it serves when this returns.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(options: Options) -> Result<Running, StartError> {
+    let Options { bus, notification_bus, identity, database, clock, server, publisher, heartbeat, history } = options;
+    let restored = storage::restore(&database, clock.now()).await?;
+    let (events, events_parcels) = mpsc::unbounded_channel();
+    let (notifications, notification_parcels) = mpsc::unbounded_channel();
+    let (publications, to_publish) = publisher::queue();
+    let stored_policy = restored.policy;
+    let nodes = Arc::new(Nodes {
+        rpc: RpcClient::new(bus.clone(), identity.clone()),
+        identity: identity.clone(),
+        database: database.clone(),
+        clock,
+        epoch: restored.epoch,
+        publisher,
+        world: Mutex::new(World {
+            nodes: restored.nodes,
+            policy: None,
+            rules: Rules::default(),
+            pools: std::collections::BTreeMap::new(),
+            digest: PoolsDigest::new(),
+            version: 1,
+            inventory_version: restored.epoch,
+            timers: BTreeSet::new(),
+            last_result: restored.last_result,
+            last_outbox: restored.last_outbox,
+            record_head: restored.record_head,
+        }),
+        lanes: (events, notifications),
+        publications,
+        timers_changed: Notify::new(),
+    });
+    nodes.resume(stored_policy).await?;
+    tracing::info!(role = "nodes", epoch = nodes.epoch, "role started");
+
+    let stop = CancellationToken::new();
+    let (stop_lanes, lanes_stopping) = watch::channel(false);
+    let tasks = TaskTracker::new();
+    let lanes = [(Lane::Events, events_parcels, &bus), (Lane::Notifications, notification_parcels, &notification_bus)];
+    for (lane, parcels, bus) in lanes {
+        let waiting = restored.outbox.iter().filter(|parcel| parcel.lane == lane.as_str()).cloned().collect();
+        let sender = Sender { lane, rpc: nodes.rpc.clone(), bus: bus.clone(), database: database.clone() };
+        tasks.spawn(sender.run(waiting, parcels, lanes_stopping.clone()));
+    }
+    let mut serving = Vec::new();
+    serving.push(Secured::serve_rpc(&bus, Topic::Nodes, &server, identity.clone(), Arc::new(nodes.clone())).await?);
+    serving.push(Secured::serve_work(&bus, Topic::Results, None, 16, identity, Arc::new(nodes.clone())).await?);
+    tasks.spawn(publisher::run(nodes.clone(), to_publish, stop.clone()));
+    tasks.spawn(publisher::heartbeats(nodes.clone(), heartbeat, stop.clone()));
+    tasks.spawn(policy::keep_asking(nodes.clone(), stop.clone()));
+    tasks.spawn(timers::run(nodes.clone(), stop.clone()));
+    tasks.spawn(timers::trim(nodes, history, stop.clone()));
+    tasks.close();
+    Ok(Running { tasks, stop, stop_lanes, serving })
+}
+
+impl Running {
+    /// Stops serving, lets what is in hand finish, and returns.
+    pub async fn stop(self) {
+        for serving in self.serving {
+            serving.stop().await;
+        }
+        self.stop.cancel();
+        let _ = self.stop_lanes.send(true);
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,118 @@
+//! From a stage to what is in force: one transaction, then memory, then the bus. In this order, always.
+
+use std::collections::BTreeMap;
+
+use crate::nodes::Nodes;
+use crate::nodes::outbox::Lane;
+use crate::nodes::publisher::{Publication, VALID_FOR};
+use crate::nodes::storage::{self, Parcel};
+use crate::nodes::world::{Stage, World};
+use crate::protocol::{Delta, publication};
+use crate::store::{StoreError, to_body};
+
+impl Nodes {
+    /// Stores `stage`, installs it and publishes what it changes. On an error nothing has happened.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn commit(&self, world: &mut World, mut stage: Stage) -> Result<(), StoreError> {
+        let mut changes = self.database.begin().await?;
+        for entry in stage.touched.values() {
+            storage::save_node(&mut changes, entry).await?;
+        }
+        for tombstone in &stage.buried {
+            storage::bury_node(&mut changes, tombstone).await?;
+        }
+        let mut last_result = world.last_result;
+        for result in &stage.results {
+            last_result += 1;
+            storage::save_result(&mut changes, last_result, result).await?;
+        }
+        let (mut seq, mut head) = world.record_head.clone();
+        let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();
+        for entry in &mut stage.record {
+            seq += 1;
+            entry.seq = seq;
+            entry.previous = head;
+            head = storage::save_record(&mut changes, entry).await?;
+            // Changes of trust were staged in the order of their entries.
+            let is_of = |change: &crate::nodes::world::TrustChange| {
+                change.node == entry.node
+                    && matches!(&entry.what, crate::nodes::record::What::Trust { pool, from, to, .. }
+                        if *pool == change.pool && *from == change.from && *to == change.to)
+            };
+            if let Some(mut change) = trust.next_if(is_of) {
+                change.seq = seq;
+                if self.publisher.is_some() {
+                    let notification = self.publisher.as_ref().map(|publisher| publisher.trust_change(&change));
+                    stage.parcels.push((Lane::Notifications, to_body(&notification)));
+                }
+                metrics::counter!("spice_nodes_trust_changes_total", "pool" => change.pool.to_string(), "to" => change.to.as_str()).increment(1);
+                tracing::info!(node = %change.node, pool = %change.pool, from = %change.from, to = %change.to, reason = change.reason, "trust changed");
+            }
+        }
+        let mut parcels = Vec::new();
+        let mut last_outbox = world.last_outbox;
+        for (lane, body) in std::mem::take(&mut stage.parcels) {
+            last_outbox += 1;
+            let parcel = Parcel { id: last_outbox, lane: lane.as_str().to_owned(), body };
+            storage::save_parcel(&mut changes, &parcel).await?;
+            parcels.push((lane, parcel));
+        }
+        for (id, forget_at) in &stage.seen {
+            storage::save_seen(&mut changes, id, *forget_at).await?;
+        }
+        if let Some(policy) = &stage.policy {
+            storage::save_policy(&mut changes, policy).await?;
+        }
+        changes.commit().await?;
+
+        let pool_changes = world.pool_changes(&stage);
+        world.last_result = last_result;
+        world.last_outbox = last_outbox;
+        world.record_head = (seq, head);
+        world.install(stage);
+        for (lane, parcel) in parcels {
+            let lane = match lane {
+                Lane::Events => &self.lanes.0,
+                Lane::Notifications => &self.lanes.1,
+            };
+            // A closed lane means that we are stopping; the parcel is in the database.
+            let _ = lane.send(parcel);
+        }
+        if !pool_changes.is_empty() {
+            self.change_pools(world, pool_changes);
+        }
+        self.timers_changed.notify_one();
+        Ok(())
+    }
+
+    fn change_pools(
+        &self,
+        world: &mut World,
+        changes: BTreeMap<
+            crate::names::PoolName,
+            BTreeMap<crate::names::NodeName, Option<crate::protocol::MemberState>>,
+        >,
+    ) {
+        let now = self.clock.now();
+        let delta = Delta {
+            deployment: self.identity.deployment.clone(),
+            epoch: self.epoch,
+            version: world.version + 1,
+            changes,
+            sent_at: now,
+            not_after: now.plus(VALID_FOR),
+        };
+        world.version += 1;
+        match publication::apply_delta(&mut world.pools, &mut world.digest, &delta) {
+            Ok(_) => self.say(Publication::Delta(delta)),
+            Err(error) => {
+                // A pool the policy does not have any more, or has only now: build them all again and let caches ask.
+                tracing::debug!(%error, "the pools are built again");
+                world.rebuild_pools();
+                self.say_heartbeat(world);
+            }
+        }
+    }
+}

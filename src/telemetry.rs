@@ -138,7 +138,7 @@ mod tests {
     fn json_lines_carry_the_dotted_fields() {
         let options = LogOptions { json: true, ..LogOptions::default() };
         let text = logged(&options, || {
-            tracing::info!(target: "spice", check.name = "boot", node = "n1", "The node is no longer trusted.");
+            tracing::info!(target: "spice", { check.name = "boot", node = "n1" }, "The node is no longer trusted.");
         });
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
         assert_eq!(line["check.name"], "boot");

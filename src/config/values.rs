@@ -1,5 +1,6 @@
 //! Options as meant: one value each, of its type and within its limits, references replaced.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use super::table::{OPTIONS, WITHOUT_EFFECT};
 
 /// References within references followed so far and no further: two options may name each other.
 const MAX_DEPTH: usize = 8;
+/// References followed for one value: eight levels of a thousand each would be followed for ever.
+const MAX_REFERENCES: u32 = 1_000;
 /// Longest value after references were replaced: eight references in eight levels could fill the memory.
 const MAX_VALUE: usize = 64 * 1024;
 
@@ -19,6 +22,8 @@ const MAX_VALUE: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Values {
     written: BTreeMap<(&'static str, &'static str), (String, Origin)>,
+    /// References followed for the value being resolved.
+    references: Cell<u32>,
     pub faults: Vec<ConfigFault>,
     pub warnings: Vec<Warning>,
 }
@@ -114,8 +119,9 @@ impl Values {
             self.fault(None, format!("[{section}] {name} is missing in the table of options"));
             return String::new();
         };
+        self.references.set(0);
         let problem = match self.resolve(spec, MAX_DEPTH) {
-            Ok(value) if value.is_empty() || self.written.get(&(section, name)).is_none() => return value,
+            Ok(value) if value.is_empty() || !self.written.contains_key(&(section, name)) => return value,
             Ok(value) => match spec.kind.problem(&value) {
                 None => return value,
                 Some(_) if spec.secret => format!("this is not {}; the value is not shown", spec.allowed()),
@@ -139,7 +145,7 @@ impl Values {
         resolved.map_err(|reference| match reference {
             // What follows a $ in a password is part of the password.
             Some(_) | None if spec.secret => "holds a $ that names no option; write $$ for a $".to_owned(),
-            Some(reference) => format!("${} names no option; write $$ for a $", reference),
+            Some(reference) => format!("${reference} names no option, or too many lead on from it; write $$ for a $"),
             None => "is too long, or refers to itself".to_owned(),
         })
     }
@@ -147,6 +153,10 @@ impl Values {
     /// The value of `$name` or `$section.name` within `spec`: of its own section, else of [DEFAULT] or [spice].
     fn reference(&self, spec: &OptionSpec, reference: &str, depth: usize) -> Option<String> {
         let depth = depth.checked_sub(1)?;
+        self.references.set(self.references.get() + 1);
+        if self.references.get() > MAX_REFERENCES {
+            return None;
+        }
         let find =
             |section: &str, name: &str| OPTIONS.iter().find(|known| known.section == section && known.name == name);
         let target = match reference.split_once('.') {

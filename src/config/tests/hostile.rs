@@ -56,6 +56,18 @@ fn references_cannot_fill_the_memory() {
 }
 
 #[test]
+fn references_cannot_be_followed_for_ever() {
+    let each = |name: &str| format!("${name}").repeat(3_000);
+    let text = format!(
+        "[spicectl]\nsender =\n[command]\nuser = x{}\n[notifications]\nexchange = x{}\nproject_id = {}\n",
+        each("notifications.exchange"),
+        each("project_id"),
+        each("spicectl.sender"),
+    );
+    assert!(with(&text).is_err());
+}
+
+#[test]
 fn hostile_names_are_shown_escaped_and_short() {
     let name = format!("\u{202e}evil\u{1b}{}", "y".repeat(5_000));
     let text = shown(&load(&format!("[{name}]\n{name} = 1\n[spice]\n{name} = 1\n")).unwrap_err());

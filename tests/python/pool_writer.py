@@ -1,4 +1,4 @@
-"""A writer of the pool file as plugins/nova/POOLFILE.md says, for tests and measurements. The real one is SPICE's pool role."""
+"""A writer of the pool file as plugins/nova/POOLFILE.md says, for tests and measurements."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def seal(rest, **changes):
 
 
 def body(nodes, pools):
-    """Lines 3 and on. `pools`: name -> {"mode", "max_silence_ms", "members": {node: (level letter, expiry in ms or None)}}."""
+    """Lines 3 and on. `pools`: name -> {"mode", "max_silence_ms", "members": {node: (level letter, expiry or None)}}."""
     lines = [" ".join(nodes)]
     for _, pool in sorted(pools.items()):
         members = pool["members"]

@@ -6,7 +6,7 @@ LEVELS = ("trusted", "untrusted", "unknown")
 
 
 class Demand:
-    """A node must have `level` in `pool`. `named` tells a flavor's own word from one that configuration adds to every flavor."""
+    """A node must have `level` in `pool`. `named`: the flavor's own word, not one that an option adds to all."""
 
     __slots__ = ("pool", "level", "named")
 
@@ -17,7 +17,10 @@ class Demand:
 
 
 def demands_of(extra_specs, trusted_pool, require_trust_for_all):
-    """All must hold. An absent or empty level asks nothing, as with TrustedFilter; an empty pool name is a pool that does not exist."""
+    """What must hold, all of it.
+
+    An absent or empty level asks nothing, as with TrustedFilter; an empty pool name is a pool that does not exist.
+    """
     demands = []
     level = extra_specs.get(LEVEL_KEY)
     if level:

@@ -19,8 +19,8 @@ _restraint = runtime.Restraint()
 class TrustedFilterSPICE(filters.BaseHostFilter):
     """Reads SPICE's pool file; see README.md for the extra specs and options.
 
-    `filter_all` decides for all hosts at once, since asking per host costs more than the decision. It is asked for every
-    server of a request (`run_filter_once_per_request` stays False): trust may end between two of them.
+    `filter_all` decides for all hosts at once, since asking per host costs more than the decision. It is asked for
+    every server of a request (`run_filter_once_per_request` stays False): trust may end between two of them.
     """
 
     RUN_ON_REBUILD = True
@@ -34,7 +34,7 @@ class TrustedFilterSPICE(filters.BaseHostFilter):
             return _passing(filter_obj_list, spec_obj)
         except Exception:
             # An exception here would fail the request with nothing said of why; no host is the answer when in doubt.
-            LOG.exception("SPICE could not judge a request and gives it no host. This is a defect of spice-nova: report it.")
+            LOG.exception("SPICE could not judge a request and gives it no host: a defect of spice-nova, report it")
             return []
 
 
@@ -47,9 +47,14 @@ def _passing(hosts, request):
     utc_ms = runtime.clock.utc_ms()
     if _is_bypassed(conf.bypass_until, utc_ms):
         LOG.warning(
-            "SPICE is bypassed until %(until)s: %(count)d host(s) pass unjudged for server %(server)s, whose flavor asks for "
-            "%(demand)s",
-            {"until": conf.bypass_until, "count": len(hosts), "server": instance_of(request), "demand": _in_words(demands)},
+            "SPICE is bypassed until %(until)s: %(count)d host(s) pass unjudged for server %(server)s; its flavor asks "
+            "for %(demand)s",
+            {
+                "until": conf.bypass_until,
+                "count": len(hosts),
+                "server": instance_of(request),
+                "demand": _in_words(demands),
+            },
         )
         return hosts
     snapshot = runtime.pool_source().snapshot()
@@ -101,18 +106,25 @@ def _is_bypassed(until, utc_ms):
 
 def _report(judgement):
     """Says loudly, but not for every request, that nodes cannot be judged."""
-    # Silence grows by the second: what is said is new when its kind is.
-    kind = judgement.blind and judgement.blind.split(" last heard ")[0]
-    if not _restraint.is_due("pool", kind, runtime.clock.boottime_ms()):
+    if judgement.pool is None:
+        _report_about("its files", judgement.blind)
+    else:
+        _report_about("its files", None)
+        _report_about(f"pool {judgement.pool.name}", judgement.blind)
+
+
+def _report_about(what, reason):
+    # Silence grows by the second: it is news again only when its kind changes.
+    kind = reason and reason.split(" last heard ")[0]
+    if not _restraint.is_due(what, kind, runtime.clock.boottime_ms()):
         return
-    if judgement.blind:
+    if reason:
         LOG.error(
-            "SPICE counts every node as unknown, because %(reason)s. Look after the pool role on this machine: "
-            "spicectl status",
-            {"reason": judgement.blind},
+            "SPICE counts every node as unknown by %(what)s, because %(reason)s. Look after the pool role here",
+            {"what": what, "reason": reason},
         )
     else:
-        LOG.info("SPICE judges nodes again")
+        LOG.info("SPICE judges nodes by %(what)s again", {"what": what})
 
 
 def _in_words(demands):

@@ -6,16 +6,16 @@ from collections import Counter
 class Judgement:
     """One pool at one instant.
 
-    `blind`: why every node must count as unknown (the end of a sentence), else None. `missing`: the files can be believed, and
-    there is no such pool.
+    `blind`: why every node must count as unknown (the end of a sentence), else None. `missing`: the files can be
+    believed, and there is no such pool. `pool`: what the files say of it, None where they cannot be believed.
     """
 
-    __slots__ = ("blind", "missing", "mode", "now_ms", "_pool")
+    __slots__ = ("blind", "missing", "mode", "now_ms", "pool")
 
     def __init__(self, snapshot, name, utc_ms, boottime_ms):
         self.blind = None
         self.missing = False
-        self._pool = None
+        self.pool = None
         # Of a pool that cannot be seen nobody knows that it was to be let pass.
         self.mode = "enforce"
         self.now_ms = utc_ms
@@ -28,16 +28,16 @@ class Judgement:
             return
         # The earlier limit holds: neither a UTC that steps back nor a suspended machine prolongs trust.
         self.now_ms = max(utc_ms, file.written_at_ms + boottime_ms - file.boottime_ms)
-        self._pool = file.pools.get(name)
-        if self._pool is None:
+        self.pool = file.pools.get(name)
+        if self.pool is None:
             self.missing = True
             return
-        self.mode = self._pool.mode
-        self.blind = _silence(snapshot, self._pool, utc_ms, boottime_ms)
+        self.mode = self.pool.mode
+        self.blind = _silence(snapshot, self.pool, utc_ms, boottime_ms)
 
     def keep(self, hosts, level, unknown_fails_open):
         """Those of `hosts` whose node has `level`, in order."""
-        pool = self._pool
+        pool = self.pool
         if self.missing:
             return []
         if self.blind:
@@ -63,7 +63,7 @@ class Judgement:
 
     def level_of(self, node):
         """The level of one node."""
-        pool = self._pool
+        pool = self.pool
         if self.blind or pool is None:
             return "unknown"
         if node in pool.trusted and pool.expiry_of(node) > self.now_ms:
@@ -85,9 +85,9 @@ class Judgement:
         level = self.level_of(node)
         if level != "unknown":
             return level
-        if node in self._pool.trusted:
+        if node in self.pool.trusted:
             return "unknown (trust expired)"
-        return "unknown" if self._pool.names.position(node) is not None else "unknown (not registered)"
+        return "unknown" if self.pool.names.position(node) is not None else "unknown (not registered)"
 
 
 def _silence(snapshot, pool, utc_ms, boottime_ms):

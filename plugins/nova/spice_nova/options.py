@@ -25,14 +25,14 @@ OPTIONS = [
     cfg.BoolOpt(
         "require_trust_for_all",
         default=False,
-        help="Flavors that name neither a level nor a pool are treated as if they asked for trusted nodes, as far as the "
-        "mode of trusted_pool says: enforce refuses, soft only weighs, observe only logs.",
+        help="Flavors that name neither a level nor a pool are treated as if they asked for trusted nodes, as far as "
+        "the mode of trusted_pool says: enforce refuses, soft only weighs, observe only logs.",
     ),
     cfg.BoolOpt(
         "unknown_fails_open",
         default=False,
-        help="While the pool file cannot be believed or SPICE is silent, let flavors that ask for trust:trusted_host=unknown "
-        "have the nodes not last known as untrusted. By default they get none.",
+        help="While the pool file cannot be believed or SPICE is silent, let flavors that ask for "
+        "trust:trusted_host=unknown have the nodes not last known as untrusted. By default they get none.",
     ),
     cfg.StrOpt(
         "bypass_until",
@@ -43,7 +43,7 @@ OPTIONS = [
     cfg.FloatOpt(
         "trust_weight_multiplier",
         default=1.0,
-        help="Multiplier of TrustWeigherSPICE; aggregate metadata of the same name overrides it for the hosts of an aggregate.",
+        help="Multiplier of TrustWeigherSPICE; aggregate metadata of the same name overrides it for its hosts.",
     ),
 ]
 

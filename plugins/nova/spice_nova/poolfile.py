@@ -59,8 +59,18 @@ class Names:
 class Pool:
     """One pool: a level and an expiry per node. Never changed once made, so threads share it freely."""
 
-    __slots__ = ("name", "mode", "max_silence_ms", "names", "levels", "expiry_line", "expiries", "earliest_ms", "trusted",
-                 "_untrusted")
+    __slots__ = (
+        "name",
+        "mode",
+        "max_silence_ms",
+        "names",
+        "levels",
+        "expiry_line",
+        "expiries",
+        "earliest_ms",
+        "trusted",
+        "_untrusted",
+    )
 
     def __init__(self, entry, names, levels, expiry_line, previous):
         self.name, self.mode, self.max_silence_ms = _pool_entry(entry)
@@ -74,7 +84,7 @@ class Pool:
             self.expiries, self.earliest_ms = previous.expiries, previous.earliest_ms
         else:
             self.expiries = _expiries(expiry_line, count, self.name)
-            # Of all nodes, not only the trusted: whatever stands at the others can only make it earlier, which is the safe side.
+            # Of all nodes, not only the trusted: what stands at the others can only make it earlier, the safe side.
             self.earliest_ms = min(self.expiries, default=_NO_EXPIRY)
         self.trusted = self._trusted_names(previous)
         self._untrusted = None
@@ -88,7 +98,7 @@ class Pool:
         trusted = previous.trusted.copy()
         names, old, new = self.names.names, previous.levels, self.levels
         for start in range(0, len(new), _BLOCK):
-            old_block, new_block = old[start:start + _BLOCK], new[start:start + _BLOCK]
+            old_block, new_block = old[start : start + _BLOCK], new[start : start + _BLOCK]
             if old_block == new_block:
                 continue
             for offset, (before, after) in enumerate(zip(old_block, new_block)):
@@ -176,7 +186,7 @@ def _unsealed(content):
     form = seal.get("format")
     if type(form) is not int or form not in FORMATS:
         raise Fault(f"has a format this version of spice-nova does not read (it reads {', '.join(map(str, FORMATS))})")
-    rest = content[end + 1:]
+    rest = content[end + 1 :]
     if type(seal.get("length")) is not int or seal["length"] != len(rest):
         raise Fault("is truncated, or longer than its first line says")
     if seal.get("sha256") != hashlib.sha256(rest).hexdigest():

@@ -1,4 +1,4 @@
-"""What filter and weigher share in a process: one source for the configured folder, the clock, and restraint in logging."""
+"""What filter and weigher share in a process: one source for the configured folder, the clock, restraint in logs."""
 
 import threading
 
@@ -8,6 +8,7 @@ from spice_nova.source import PoolSource
 
 CONF = options.CONF
 REPEAT_MS = 60_000
+MAX_SUBJECTS = 2000
 
 clock = SystemClock()
 _settings_lock = threading.Lock()
@@ -38,12 +39,15 @@ class Restraint:
         self._said = {}
 
     def is_due(self, about, what, now_ms):
-        """Whether to say `what` (None: nothing is wrong any more) about a subject. `about` is one of few fixed words."""
+        """Whether to say `what` (None: nothing is wrong any more) about a subject, one of few."""
         # Without a lock: two threads may at worst both say it.
         before, said_at_ms = self._said.get(about, (None, 0))
         if what is None and before is None:
             return False
         if what == before and now_ms - said_at_ms < REPEAT_MS:
             return False
+        if len(self._said) > MAX_SUBJECTS:
+            # Pools come and go; to say something once more is the lesser evil.
+            self._said.clear()
         self._said[about] = (what, now_ms)
         return True

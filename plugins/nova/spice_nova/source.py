@@ -1,7 +1,8 @@
 """The pool folder: its files opened with suspicion, and read again only when they changed.
 
-One look at each file per request (a stat), no lock and no reading while nothing changed. What was read is never altered: a new
-reading takes the old one's place in a single assignment, so requests in other threads finish with what they began with.
+One look at each file per request (a stat), no lock and no reading while nothing changed. What was read is never
+altered: a new reading takes the old one's place in a single assignment, so requests in other threads finish with what
+they began with.
 """
 
 import os
@@ -13,7 +14,7 @@ import weakref
 from spice_nova.poolfile import MAX_ALIVE_BYTES, MAX_POOL_BYTES, Alive, Fault, PoolFile, shown
 
 RETRY_MS = 1000
-"""A refused file that did not change is read again at most this often: its folder or the user database may have been mended."""
+"""How often a refused file that did not change is read again: its folder or the user database may have been mended."""
 
 _sources = weakref.WeakSet()
 
@@ -57,7 +58,7 @@ class PoolSource:
             return current
 
     def _is_current(self, snapshot):
-        # `pool.alive` first, here and in reading: it is written second, so what it agrees with is there when `pool` is looked at.
+        # `pool.alive` first, here and in reading: it is written second, so what it agrees with is there by then.
         if _key_of(self._alive_path) != snapshot.alive_key or _key_of(self._pool_path) != snapshot.pool_key:
             return False
         return snapshot.retry_at_ms is None or self.clock.boottime_ms() < snapshot.retry_at_ms
@@ -166,7 +167,8 @@ def _key(status):
 
 def _require_private(status, owners, what):
     if status.st_uid not in owners:
-        raise Fault(f"{what} belongs to uid {status.st_uid}, not to root, [spice] pool_owner or this process's user".strip())
+        owner = f"belongs to uid {status.st_uid}, not to root, [spice] pool_owner or this process's user"
+        raise Fault(f"{what} {owner}".strip())
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Fault(f"{what} can be written by group or others".strip())
 

@@ -28,7 +28,7 @@ def seal(rest, **changes):
 
 
 def body(nodes, pools):
-    """Lines 3 and on. `pools`: name -> {"mode", "max_silence_ms", "members": {node: (level letter, expiry or None)}}."""
+    """Lines 3 and on. `pools`: name -> {"mode", "max_silence_ms", "members": {node: (letter, expiry or None)}}."""
     lines = [" ".join(nodes)]
     for _, pool in sorted(pools.items()):
         members = pool["members"]

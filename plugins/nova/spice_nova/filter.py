@@ -98,6 +98,8 @@ def _is_enforced(demand, judgement):
 
 
 def _is_bypassed(until, utc_ms):
+    if not until:
+        return False
     active, complaint = bypass_state(until, utc_ms)
     if _restraint.is_due("bypass_until", complaint, runtime.clock.boottime_ms()) and complaint:
         LOG.error("[spice] bypass_until = %(until)s %(complaint)s", {"until": shown(until), "complaint": complaint})

@@ -43,7 +43,8 @@ def _passing(hosts, request):
     demands = demands_of(extra_specs_of(request), conf.trusted_pool, conf.require_trust_for_all)
     if not demands:
         return hosts
-    hosts = list(hosts)
+    if not isinstance(hosts, list):
+        hosts = list(hosts)
     utc_ms = runtime.clock.utc_ms()
     if _is_bypassed(conf.bypass_until, utc_ms):
         LOG.warning(

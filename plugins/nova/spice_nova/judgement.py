@@ -50,7 +50,7 @@ class Judgement:
             trusted = pool.trusted
             if self.now_ms < pool.earliest_ms:
                 return [host for host in hosts if host.nodename in trusted]
-            return [host for host in hosts if host.nodename in trusted and pool.expiry_of(host.nodename) > self.now_ms]
+            return [host for host in hosts if pool.expiry_of(host.nodename) > self.now_ms]
         if level == "untrusted":
             untrusted = pool.untrusted
             return [host for host in hosts if host.nodename in untrusted]
@@ -66,7 +66,7 @@ class Judgement:
         pool = self.pool
         if self.blind or pool is None:
             return "unknown"
-        if node in pool.trusted and pool.expiry_of(node) > self.now_ms:
+        if pool.expiry_of(node) > self.now_ms:
             return "trusted"
         return "untrusted" if node in pool.untrusted else "unknown"
 
@@ -87,7 +87,7 @@ class Judgement:
             return level
         if node in self.pool.trusted:
             return "unknown (trust expired)"
-        return "unknown" if self.pool.names.position(node) is not None else "unknown (not registered)"
+        return "unknown" if node in self.pool.names else "unknown (not registered)"
 
 
 def _silence(snapshot, pool, utc_ms, boottime_ms):

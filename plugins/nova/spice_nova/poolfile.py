@@ -20,6 +20,8 @@ _MAX_SEAL_BYTES = 256
 _MAX_INTEGER = 2**53 - 1
 _NO_EXPIRY = 2**63 - 1
 _TRUSTED = frozenset(b"to")
+_TRUE_WHERE_TRUSTED = bytes(byte in _TRUSTED for byte in range(256))
+_TRUE_WHERE_UNTRUSTED = bytes(byte == ord("u") for byte in range(256))
 _BLOCK = 1024
 
 
@@ -35,25 +37,23 @@ def shown(text):
 class Names:
     """The nodes, in the file's order."""
 
-    __slots__ = ("line", "names", "_index")
+    __slots__ = ("line", "names", "_known")
 
     def __init__(self, line, count):
         self.line = line
         self.names = line.decode("ascii").split(" ") if line else []
-        self._index = None
+        self._known = None
         if len(self.names) != count:
             raise Fault(f"names {len(self.names)} nodes where its header says {count}")
         # Strictly ascending: so no node can stand there twice with two levels.
         if "" in self.names[:1] or not all(map(operator.lt, self.names, itertools.islice(self.names, 1, None))):
             raise Fault("does not have its node names in ascending order, each once")
 
-    def position(self, node):
-        """Where `node` stands, or None. The table is made on the first question: most requests never ask."""
-        index = self._index
-        if index is None:
-            # Two threads may both make it; both make the same.
-            index = self._index = {name: position for position, name in enumerate(self.names)}
-        return index.get(node)
+    def __contains__(self, node):
+        # Made on the first question: only a refused request asks. Two threads may both make it; both make the same.
+        if self._known is None:
+            self._known = set(self.names)
+        return node in self._known
 
 
 class Pool:
@@ -90,9 +90,13 @@ class Pool:
         self._untrusted = None
 
     def _trusted_names(self, previous):
-        """The names at `t` and `o`, expiry aside."""
+        """The names at `t` and `o`, expiry aside, and their positions.
+
+        A dict and no set: its entries lie in the order of names, as hosts mostly come, and so it is faster to ask.
+        """
         if previous is None or previous.names is not self.names:
-            return {name for name, level in zip(self.names.names, self.levels) if level in _TRUSTED}
+            positions = zip(self.names.names, itertools.count())
+            return dict(itertools.compress(positions, self.levels.translate(_TRUE_WHERE_TRUSTED)))
         if previous.levels == self.levels:
             return previous.trusted
         trusted = previous.trusted.copy()
@@ -102,24 +106,25 @@ class Pool:
             if old_block == new_block:
                 continue
             for offset, (before, after) in enumerate(zip(old_block, new_block)):
-                if before != after:
-                    (trusted.add if after in _TRUSTED else trusted.discard)(names[start + offset])
+                if before == after:
+                    continue
+                if after in _TRUSTED:
+                    trusted[names[start + offset]] = start + offset
+                else:
+                    trusted.pop(names[start + offset], None)
         return trusted
 
     @property
     def untrusted(self):
         """The names at `u`; few requests ask for them."""
         if self._untrusted is None:
-            untrusted = ord("u")
-            self._untrusted = {name for name, level in zip(self.names.names, self.levels) if level == untrusted}
+            self._untrusted = set(itertools.compress(self.names.names, self.levels.translate(_TRUE_WHERE_UNTRUSTED)))
         return self._untrusted
 
     def expiry_of(self, node):
         """Until when `node` is trusted, 0 where it is not: exact, for when something may have expired."""
-        position = self.names.position(node)
-        if position is None or self.levels[position] not in _TRUSTED:
-            return 0
-        return self.expiries[position]
+        position = self.trusted.get(node)
+        return 0 if position is None else self.expiries[position]
 
 
 class PoolFile:

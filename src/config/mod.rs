@@ -1,1 +1,36 @@
-//! (under construction)
+//! Configuration: oslo.config-style files into validated settings, in three steps.
+//!
+//! | step | file | gives |
+//! |---|---|---|
+//! | as written | `file` | every assignment with its place, and what is no assignment |
+//! | as meant | `options`, `table`, `values` | the one table of options; values of the right type and range |
+//! | as used | `settings`, `sections` | typed settings per section, contradictions between options found |
+//!
+//! Files are read once, strictly: unknown options and all other faults are reported together, each with its place. The
+//! sample file comes from the same table (`sample`), so it cannot name an option that does not exist.
+
+mod fault;
+mod file;
+mod options;
+mod sample;
+mod secret;
+mod sections;
+mod settings;
+mod suggest;
+mod table;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{ConfigFault, Origin, Warning};
+pub use options::{BUILT_IN_ADAPTERS, Kind, OptionSpec, Role};
+pub use sample::sample;
+pub use secret::Secret;
+pub use sections::{
+    AdapterSettings, BusSettings, ChecksSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings,
+    NodesSettings, NotificationSettings, OpenAttestationSettings, PoolSettings, RabbitSettings, ResultsSetting,
+    SecuritySettings, SpicectlSettings,
+};
+pub use settings::{Settings, Sources};
+pub use table::OPTIONS;

@@ -102,7 +102,11 @@ pub fn create_key(
     };
     let text = content.to_text().map_err(|error| io_at(&trust_file)(error.into()))?;
     key.save(&key_file)?;
-    files::create_new(&trust_file, 0o644, text.as_bytes()).map_err(io_at(&trust_file))?;
+    files::create_new(&trust_file, 0o644, text.as_bytes()).map_err(|source| {
+        // A key nobody can trust is of no use, and in the way of the next attempt.
+        let _ = std::fs::remove_file(&key_file);
+        io_at(&trust_file)(source)
+    })?;
     for path in [&keys_dir, &trust_dir] {
         files::sync_dir(path).map_err(io_at(path))?;
     }

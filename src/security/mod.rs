@@ -30,6 +30,9 @@ pub mod trust_file;
 pub mod trust_shared;
 pub mod trust_store;
 
+#[cfg(test)]
+mod tests;
+
 pub use canonical::{CanonicalError, canonicalize, parse_strict};
 pub use document::{DocumentKind, SignedDocument};
 pub use error::{AuthError, SignError};

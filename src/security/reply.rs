@@ -8,15 +8,14 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::names::DeploymentId;
 
-use super::canonical::canonicalize;
+use super::canonical::{Part, canonicalize_members};
 use super::error::{AuthError, SignError};
 use super::keys::KeyId;
 use super::request::{RequestSigner, check_revocation, malformed, to_value, verify_bytes};
 use super::trust_store::{TrustStore, TrustedKey};
 
 /// What a reply says.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ReplyOutcome<'a> {
     /// The method's result.
     Result(&'a Value),
@@ -35,22 +34,8 @@ struct Frame {
     signature: String,
 }
 
-/// The text that is signed; it has a member `result` or a member `failure`.
-#[derive(Serialize)]
-struct Covered<'a> {
-    r#type: &'static str,
-    v: u32,
-    deployment: &'a str,
-    sender: &'a str,
-    key_id: KeyId,
-    time: Timestamp,
-    request_id: &'a str,
-    request_digest: String,
-    #[serde(flatten)]
-    outcome: ReplyOutcome<'a>,
-}
-
 impl Frame {
+    /// The text that is signed; it has a member `result` or a member `failure`.
     fn covered(
         &self,
         deployment: &DeploymentId,
@@ -58,18 +43,21 @@ impl Frame {
         request_digest: &[u8; 32],
         outcome: ReplyOutcome<'_>,
     ) -> Result<Vec<u8>, super::CanonicalError> {
-        let covered = Covered {
-            r#type: "spice-reply-v1",
-            v: self.v,
-            deployment: deployment.as_str(),
-            sender: &self.sender,
-            key_id: self.key_id,
-            time: self.time,
-            request_id,
-            request_digest: hex::encode(request_digest),
-            outcome,
+        let outcome = match outcome {
+            ReplyOutcome::Result(value) => ("result", Part::Value(value)),
+            ReplyOutcome::Failure(value) => ("failure", Part::Value(value)),
         };
-        canonicalize(&to_value(&covered)?)
+        canonicalize_members([
+            ("type", Part::Text("spice-reply-v1")),
+            ("v", Part::Integer(self.v.into())),
+            ("deployment", Part::Text(deployment.as_str())),
+            ("sender", Part::Text(&self.sender)),
+            ("key_id", Part::Text(&self.key_id.to_string())),
+            ("time", Part::Integer(self.time.0)),
+            ("request_id", Part::Text(request_id)),
+            ("request_digest", Part::Text(&hex::encode(request_digest))),
+            outcome,
+        ])
     }
 }
 

@@ -16,7 +16,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::names::DeploymentId;
 use crate::text::display_safe_to;
 
-use super::canonical::canonicalize;
+use super::canonical::{Part, canonicalize_members};
 use super::error::{AuthError, SignError};
 use super::keys::{KeyId, SigningKey, sha256};
 use super::roles::RoleSet;
@@ -95,46 +95,26 @@ struct Frame {
     signature: String,
 }
 
-/// The text that is signed.
-#[derive(Serialize)]
-struct Covered<'a> {
-    r#type: &'static str,
-    v: u32,
-    deployment: &'a str,
-    sender: &'a str,
-    key_id: KeyId,
-    time: Timestamp,
-    id: &'a str,
-    exchange: &'a str,
-    topic: &'a str,
-    server: Option<&'a str>,
-    fanout: bool,
-    namespace: Option<&'a str>,
-    method: &'a str,
-    version: Option<&'a str>,
-    args: &'a Map<String, Value>,
-}
-
 impl Frame {
+    /// The text that is signed.
     fn covered(&self, parts: &RequestParts<'_>) -> Result<Vec<u8>, super::CanonicalError> {
-        let covered = Covered {
-            r#type: "spice-request-v1",
-            v: self.v,
-            deployment: &self.deployment,
-            sender: &self.sender,
-            key_id: self.key_id,
-            time: self.time,
-            id: &self.id,
-            exchange: &self.exchange,
-            topic: &self.topic,
-            server: self.server.as_deref(),
-            fanout: self.fanout,
-            namespace: parts.namespace,
-            method: parts.method,
-            version: parts.version,
-            args: parts.args,
-        };
-        canonicalize(&to_value(&covered)?)
+        canonicalize_members([
+            ("type", Part::Text("spice-request-v1")),
+            ("v", Part::Integer(self.v.into())),
+            ("deployment", Part::Text(&self.deployment)),
+            ("sender", Part::Text(&self.sender)),
+            ("key_id", Part::Text(&self.key_id.to_string())),
+            ("time", Part::Integer(self.time.0)),
+            ("id", Part::Text(&self.id)),
+            ("exchange", Part::Text(&self.exchange)),
+            ("topic", Part::Text(&self.topic)),
+            ("server", Part::OptionalText(self.server.as_deref())),
+            ("fanout", Part::Bool(self.fanout)),
+            ("namespace", Part::OptionalText(parts.namespace)),
+            ("method", Part::Text(parts.method)),
+            ("version", Part::OptionalText(parts.version)),
+            ("args", Part::Object(parts.args)),
+        ])
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::keys::{KeyId, sha256};
 use super::trust_store::{TrustStore, TrustStoreError, TrustedKey, list};
@@ -14,6 +14,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Looking at a directory may take this part of a core at most: the larger it is, the rarer it is looked at.
 const POLL_SHARE: u32 = 20;
+
+/// A change as old as this can be told from a later one by its time, whatever the file system's granularity.
+const SETTLED_AFTER: i64 = 2;
 
 /// A trust store that follows its directory. Looking a key up is cheap and rarely (at most every 2 s) reads the directory.
 #[derive(Debug)]
@@ -33,7 +36,8 @@ struct Watch {
     told: Option<String>,
 }
 
-/// Digest of names, sizes, times and modes; `None` when the directory cannot be read.
+/// Digest of names, sizes, times and modes; `None` when the directory cannot be read, or changed so lately that a further
+/// change could bear the same time.
 type Fingerprint = Option<[u8; 32]>;
 
 impl SharedTrustStore {
@@ -137,12 +141,16 @@ fn tell_faults(store: &TrustStore) {
 }
 
 fn fingerprint(dir: &Path) -> Fingerprint {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_secs()).ok())?;
     let mut text = Vec::new();
     for path in list(dir).ok()? {
         text.extend_from_slice(path.as_os_str().as_encoded_bytes());
         text.push(0);
         // A file that vanished since the listing counts as one without metadata.
         if let Ok(metadata) = std::fs::metadata(&path) {
+            if now.saturating_sub(metadata.ctime()) <= SETTLED_AFTER {
+                return None;
+            }
             // The change time moves with content, mode and owner, and cannot be set back.
             for number in [metadata.ctime(), metadata.ctime_nsec(), i64::from(metadata.mode())] {
                 text.extend_from_slice(&number.to_le_bytes());

@@ -26,7 +26,9 @@ const HORIZON_YEARS: i32 = 50;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     /// One field is wrong.
-    #[error("{field} field {text:?}: {problem}. Allowed: {allowed}, * for all, lists (1,3), ranges (1-5) and steps (*/2, 1-9/2)")]
+    #[error(
+        "{field} field {text:?}: {problem}. Allowed: {allowed}, * for all, lists (1,3), ranges (1-5) and steps (*/2, 1-9/2)"
+    )]
     Field {
         /// Which field.
         field: &'static str,
@@ -48,7 +50,9 @@ pub enum CronError {
         count: usize,
     },
     /// An unknown `@` word.
-    #[error("{0:?} is not known: use @hourly, @daily (@midnight), @weekly, @monthly, @yearly (@annually), or five fields")]
+    #[error(
+        "{0:?} is not known: use @hourly, @daily (@midnight), @weekly, @monthly, @yearly (@annually), or five fields"
+    )]
     Macro(String),
     /// No date fits.
     #[error("{0:?} never runs: no month it names has such a day")]
@@ -87,9 +91,8 @@ impl Cron {
             6 => field::parse(&field::SECOND, fields.remove(0))?,
             count => return Err(CronError::FieldCount { text: shown(), count }),
         };
-        let read = |index: usize, spec: &'static FieldSpec| {
-            field::parse(spec, fields.get(index).copied().unwrap_or_default())
-        };
+        let read =
+            |index: usize, spec: &'static FieldSpec| field::parse(spec, fields.get(index).copied().unwrap_or_default());
         let cron = Self {
             text: text.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
             seconds,

@@ -70,7 +70,6 @@ impl FieldSet {
         self.bits.trailing_zeros()
     }
 
-
     pub(super) fn len(self) -> u32 {
         self.bits.count_ones()
     }
@@ -121,7 +120,8 @@ fn parse_item(spec: &FieldSpec, text: &str, item: &str) -> Result<u64, CronError
         (value, value)
     };
     if low > high {
-        let problem = format!("the range {low}-{high} runs backwards; write it as two, {low}-{},{}-{high}", spec.max, spec.min);
+        let problem =
+            format!("the range {low}-{high} runs backwards; write it as two, {low}-{},{}-{high}", spec.max, spec.min);
         return Err(refuse(spec, text, problem));
     }
     Ok((low..=high).step_by(usize::from(step.unwrap_or(1))).fold(0, |bits, value| bits | 1 << value))
@@ -138,9 +138,7 @@ fn parse_value(spec: &FieldSpec, text: &str, value: &str) -> Result<u8, CronErro
     };
     let digits = !value.is_empty() && value.len() <= 3 && value.bytes().all(|b| b.is_ascii_digit());
     let number = if digits { value.parse::<u8>().ok() } else { None };
-    number
-        .filter(|number| (spec.min..=spec.max).contains(number))
-        .ok_or_else(|| refuse(spec, text, problem()))
+    number.filter(|number| (spec.min..=spec.max).contains(number)).ok_or_else(|| refuse(spec, text, problem()))
 }
 
 fn parse_step(spec: &FieldSpec, text: &str, step: &str) -> Result<u8, CronError> {

@@ -154,7 +154,8 @@ impl Hour {
         }
         let last_local = local.checked_add_signed(chrono::TimeDelta::seconds(self.last - self.first))?;
         let last = zoned::only_moment(zone, last_local)?;
-        let plain = zoned::only_moment(zone, local)? == run && last.timestamp() - run.timestamp() == self.last - self.first;
+        let plain =
+            zoned::only_moment(zone, local)? == run && last.timestamp() - run.timestamp() == self.last - self.first;
         plain.then_some(last)
     }
 }

@@ -1,0 +1,312 @@
+//! Sending until the broker has confirmed.
+//!
+//! lapin hands a returned message to whichever confirmation completes next, and RabbitMQ confirms several publishes at once: with more
+//! than one mandatory publish in flight on a channel, the wrong one would be told that it could not be routed. So a channel carries one
+//! publish at a time, and a small pool of channels carries as many as are needed at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::connection::{Link, Links};
+use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE};
+use super::error::{BusError, from_lapin};
+use super::topology::Object;
+
+/// Most publishes in flight.
+const MAX_CHANNELS: usize = 32;
+/// How often a publish is repeated at once because its exchange was gone and had to be made again.
+const MAX_REDECLARATIONS: u32 = 3;
+
+/// A message to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing<'a> {
+    pub exchange: &'a str,
+    pub routing_key: &'a str,
+    pub body: &'a [u8],
+    /// It is an error when no queue takes it.
+    pub mandatory: bool,
+    /// It survives the broker where its queue does.
+    pub persistent: bool,
+    /// The broker drops it when nobody took it for so long.
+    pub expiration: Option<Duration>,
+    pub headers: &'a [(&'static str, String)],
+    /// What must be there before it is sent.
+    pub needs: &'a [Object],
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message that is neither mandatory nor persistent.
+    pub(crate) fn new(exchange: &'a str, routing_key: &'a str, body: &'a [u8]) -> Self {
+        Self {
+            exchange,
+            routing_key,
+            body,
+            mandatory: false,
+            persistent: false,
+            expiration: None,
+            headers: &[],
+            needs: &[],
+        }
+    }
+}
+
+/// A pool of channels that wait for confirmations.
+pub(crate) struct Publisher {
+    links: Links,
+    permits: Semaphore,
+    idle: Mutex<Vec<(Arc<Link>, Channel)>>,
+    max_bytes: usize,
+}
+
+impl Publisher {
+    pub(crate) fn new(links: Links, max_bytes: usize) -> Self {
+        Self { links, permits: Semaphore::new(MAX_CHANNELS), idle: Mutex::default(), max_bytes }
+    }
+
+    /// Publishes and waits for the confirmation, through reconnects, until `deadline`. After a lost connection the message is sent again, so it
+    /// may arrive twice; receivers know by its `_unique_id`.
+    pub(crate) async fn publish(&self, message: &Outgoing<'_>, deadline: Instant) -> Result<(), BusError> {
+        if message.body.len() > self.max_bytes {
+            return Err(BusError::TooLarge { size: message.body.len(), limit: self.max_bytes });
+        }
+        let outcome = self.publish_bounded(message, deadline).await;
+        let word = outcome.as_ref().map_or_else(BusError::kind, |()| "ok");
+        metrics::counter!("spice_bus_published_total", "outcome" => word).increment(1);
+        outcome
+    }
+
+    async fn publish_bounded(&self, message: &Outgoing<'_>, deadline: Instant) -> Result<(), BusError> {
+        let started = Instant::now();
+        let mut redeclarations = 0;
+        loop {
+            let link = self.links.up_before(deadline).await?;
+            let attempt = tokio::time::timeout_at(deadline, self.attempt(&link, message)).await;
+            let error = match attempt {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                Err(_) if self.links.is_up() => return Err(BusError::Unconfirmed(started.elapsed())),
+                Err(_) => {
+                    return Err(BusError::Disconnected(
+                        "the connection was lost before the message was confirmed".to_owned(),
+                    ));
+                }
+            };
+            match error {
+                // An auto-deleted exchange went with its last queue: make it again.
+                BusError::Refused { code: 404, .. }
+                    if redeclarations < MAX_REDECLARATIONS && !expects_others(message.needs) =>
+                {
+                    link.forget_declared();
+                    redeclarations += 1;
+                }
+                BusError::Disconnected(_) => {
+                    // lapin may notice the broken channel a moment before the connection's watcher does.
+                    let _ = tokio::time::timeout_at(
+                        deadline.min(Instant::now() + Duration::from_millis(100)),
+                        link.lost.cancelled(),
+                    )
+                    .await;
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                }
+                other => {
+                    if matches!(other, BusError::Refused { .. }) {
+                        link.forget_declared();
+                    }
+                    return Err(other);
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, link: &Arc<Link>, message: &Outgoing<'_>) -> Result<(), BusError> {
+        let _permit = self.permits.acquire().await.map_err(|_| BusError::Closed)?;
+        for object in message.needs {
+            ensure(link, object).await?;
+        }
+        let object = if message.exchange.is_empty() {
+            format!("queue {:?}", message.routing_key)
+        } else {
+            format!("exchange {:?}", message.exchange)
+        };
+        // Owned by this attempt until it is confirmed: a channel that a dropped attempt leaves behind is closed, because its confirmation
+        // would be mistaken for that of the next publish.
+        let channel = match self.take_idle(link) {
+            Some(channel) => channel,
+            None => open_channel(link).await?,
+        };
+        let confirmation = async {
+            channel
+                .basic_publish(
+                    short(message.exchange)?,
+                    short(message.routing_key)?,
+                    BasicPublishOptions { mandatory: message.mandatory, immediate: false },
+                    message.body,
+                    properties(message)?,
+                )
+                .await
+                .map_err(|error| from_lapin(&error, &object))?
+                .await
+                .map_err(|error| from_lapin(&error, &object))
+        }
+        .await?;
+        self.give_back(link, channel);
+        match confirmation {
+            Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
+            Confirmation::Ack(Some(_)) => Err(BusError::Unroutable {
+                exchange: message.exchange.to_owned(),
+                routing_key: message.routing_key.to_owned(),
+            }),
+            Confirmation::Nack(_) => Err(BusError::Rejected {
+                exchange: message.exchange.to_owned(),
+                routing_key: message.routing_key.to_owned(),
+            }),
+        }
+    }
+
+    fn take_idle(&self, link: &Arc<Link>) -> Option<Channel> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((owner, channel)) = idle.pop() {
+            if Arc::ptr_eq(&owner, link) && channel.status().connected() {
+                return Some(channel);
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, link: &Arc<Link>, channel: Channel) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push((Arc::clone(link), channel));
+    }
+
+    /// Lets go of the channels, so that the connection can close.
+    pub(crate) fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Whether something must be there that others make.
+fn expects_others(needs: &[Object]) -> bool {
+    needs.iter().any(|object| matches!(object, Object::Exchange(exchange) if exchange.passive))
+}
+
+async fn open_channel(link: &Link) -> Result<Channel, BusError> {
+    let about = |error: lapin::Error| from_lapin(&error, "a channel");
+    let channel = link.connection.create_channel().await.map_err(about)?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(about)?;
+    Ok(channel)
+}
+
+/// Declares `object` unless that was done on this connection.
+async fn ensure(link: &Link, object: &Object) -> Result<(), BusError> {
+    let label = object.label();
+    if !link.is_declared(&label) {
+        declare(link, object).await?;
+        link.set_declared(label);
+    }
+    Ok(())
+}
+
+/// Declares `object`; where the broker has it from peers that do not use durable queues, as those have it.
+pub(crate) async fn declare(link: &Link, object: &Object) -> Result<(), BusError> {
+    match declare_exactly(link, object).await {
+        Err(BusError::Refused { code: 406, .. }) if object.transient_fallback().is_some() => {
+            let Some(fallback) = object.transient_fallback() else {
+                return Ok(());
+            };
+            tracing::warn!(
+                "{} exists and is not durable, although the options ask for it; it is used as it is",
+                object.label()
+            );
+            declare_exactly(link, &fallback).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn declare_exactly(link: &Link, object: &Object) -> Result<(), BusError> {
+    let label = object.label();
+    let about = |error: lapin::Error| from_lapin(&error, &label);
+    // A channel of its own: a refused declaration closes it.
+    let channel = link.connection.create_channel().await.map_err(about)?;
+    match object {
+        Object::Exchange(exchange) => {
+            let kind = if exchange.fanout { ExchangeKind::Fanout } else { ExchangeKind::Topic };
+            let options = ExchangeDeclareOptions {
+                passive: exchange.passive,
+                durable: exchange.durable,
+                auto_delete: exchange.auto_delete,
+                internal: false,
+                nowait: false,
+            };
+            channel
+                .exchange_declare(short(&exchange.name)?, kind, options, FieldTable::default())
+                .await
+                .map_err(about)?;
+        }
+        Object::Queue(queue) => {
+            let options = QueueDeclareOptions {
+                passive: false,
+                durable: queue.durable,
+                exclusive: queue.exclusive,
+                auto_delete: queue.auto_delete,
+                nowait: false,
+            };
+            channel.queue_declare(short(&queue.name)?, options, queue.arguments.clone()).await.map_err(about)?;
+            if let Some((exchange, key)) = &queue.binding {
+                channel
+                    .queue_bind(
+                        short(&queue.name)?,
+                        short(exchange)?,
+                        short(key)?,
+                        QueueBindOptions::default(),
+                        FieldTable::default(),
+                    )
+                    .await
+                    .map_err(about)?;
+            }
+        }
+    }
+    let _ = channel.close(200, "OK".into()).await;
+    Ok(())
+}
+
+fn properties(message: &Outgoing<'_>) -> Result<BasicProperties, BusError> {
+    let mut headers = FieldTable::default();
+    for (name, value) in message.headers {
+        headers.insert(short(name)?, AMQPValue::LongString(value.as_str().into()));
+    }
+    let properties = BasicProperties::default()
+        .with_content_type(short(CONTENT_TYPE)?)
+        .with_content_encoding(short(CONTENT_ENCODING)?)
+        .with_headers(headers)
+        .with_delivery_mode(if message.persistent { 2 } else { 1 })
+        .with_priority(0);
+    Ok(match message.expiration {
+        Some(expiration) => {
+            // RabbitMQ takes at most 2^32 - 1 ms.
+            let millis = expiration.as_millis().min(u128::from(u32::MAX));
+            properties.with_expiration(short(&millis.to_string())?)
+        }
+        None => properties,
+    })
+}
+
+/// `text` as AMQP's short string, which has at most 255 bytes.
+pub(crate) fn short(text: &str) -> Result<ShortString, BusError> {
+    ShortString::try_new(text).map_err(|_| {
+        BusError::Options(format!(
+            "{:?} is too long for the name of an exchange, queue, topic or server: at most 255 bytes",
+            crate::text::display_safe_to(text, 40)
+        ))
+    })
+}

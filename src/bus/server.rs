@@ -1,0 +1,423 @@
+//! Serving: consume, hand to a dispatcher, restore after every loss.
+//!
+//! A server lives through sessions. A session is one channel with its consumers; it ends when the connection is lost, the channel is
+//! closed or a consumer is cancelled because its queue was deleted, and a new one begins. What was taken and not acknowledged in the old
+//! session comes again from the broker.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::{FutureExt, StreamExt, stream};
+use lapin::message::Delivery as AmqpDelivery;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::fresh_id;
+use super::connection::{Link, Links, backoff};
+use super::envelope::{self, BodyKind, Refusal};
+use super::error::{BusError, from_lapin};
+use super::message::{Incoming, Received};
+use super::options::BusOptions;
+use super::publisher::{Publisher, declare, short};
+use super::rpc_server::RpcServer;
+use super::service::{Delivery, Dispatcher, Disposition, Service};
+use super::topology::{self, Object};
+use super::work_server::WorkServer;
+use crate::text::display_safe;
+
+/// Most messages of an RPC server that are fetched ahead of being carried out.
+const RPC_PREFETCH: u16 = 16;
+
+/// A running server. Dropping it stops it at once: what it was carrying out is aborted, work comes again.
+pub struct Server {
+    core: Arc<Core>,
+    serving: watch::Receiver<bool>,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Whether requests are being taken right now: false while the broker is away.
+    #[must_use]
+    pub fn serving(&self) -> watch::Receiver<bool> {
+        self.serving.clone()
+    }
+
+    /// Takes no more requests, waits at most `limit` for those under way, and gives the rest back to the broker.
+    pub async fn stop(mut self, limit: Duration) {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        if tokio::time::timeout(limit, self.core.tasks.wait()).await.is_err() {
+            tracing::warn!(bus.topic = %self.core.service.topic, "requests under way were cut off because the server stops");
+        }
+        self.core.abort.cancel();
+        if let Some(task) = self.task.take() {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        self.core.abort.cancel();
+    }
+}
+
+/// What everything in a server shares.
+pub(crate) struct Core {
+    pub service: Service,
+    pub options: Arc<BusOptions>,
+    pub publisher: Arc<Publisher>,
+    pub dispatcher: Arc<dyn Dispatcher>,
+    pub permits: Arc<Semaphore>,
+    pub tasks: TaskTracker,
+    /// No more requests are taken.
+    pub stop: CancellationToken,
+    /// Requests under way are given up.
+    pub abort: CancellationToken,
+}
+
+/// Which queue a message came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Topic,
+    Server,
+    Fanout,
+}
+
+/// Starts serving; returns once the first session consumes.
+pub(crate) async fn start(
+    links: Links,
+    options: Arc<BusOptions>,
+    publisher: Arc<Publisher>,
+    service: Service,
+    dispatcher: Arc<dyn Dispatcher>,
+    shutdown: &CancellationToken,
+) -> Result<Server, BusError> {
+    check(&service)?;
+    let core = Arc::new(Core {
+        permits: Arc::new(Semaphore::new(usize::from(service.concurrency.max(1)))),
+        service,
+        options,
+        publisher,
+        dispatcher,
+        tasks: TaskTracker::new(),
+        stop: shutdown.child_token(),
+        abort: shutdown.child_token(),
+    });
+    let (serving, watch_serving) = watch::channel(false);
+    let (first, started) = oneshot::channel();
+    let handler = match core.service.delivery {
+        Delivery::Rpc => Handler::Rpc(Arc::new(RpcServer::new(Arc::clone(&core)))),
+        Delivery::Work { .. } => Handler::Work(Arc::new(WorkServer::new(Arc::clone(&core)))),
+    };
+    let runner = Runner { core: Arc::clone(&core), links, handler, serving };
+    let task = tokio::spawn(runner.run(first));
+    // From here on a dropped future stops the server.
+    let server = Server { core, serving: watch_serving, task: Some(task) };
+    match started.await {
+        Ok(Ok(())) => Ok(server),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(BusError::Closed),
+    }
+}
+
+fn check(service: &Service) -> Result<(), BusError> {
+    let fault = if service.topic.is_empty() {
+        "a service needs a topic"
+    } else if service.listen.server && service.server.is_none() {
+        "a service that listens under its own name needs one"
+    } else if !(service.listen.topic || service.listen.server || service.listen.fanout) {
+        "a service must listen to at least one queue"
+    } else if matches!(service.delivery, Delivery::Work { .. })
+        && service.listen != (super::Listen { topic: true, server: false, fanout: false })
+    {
+        "a work service listens to its topic only"
+    } else {
+        return Ok(());
+    };
+    Err(BusError::Options(fault.to_owned()))
+}
+
+enum Handler {
+    Rpc(Arc<RpcServer>),
+    Work(Arc<WorkServer>),
+}
+
+struct Runner {
+    core: Arc<Core>,
+    links: Links,
+    handler: Handler,
+    serving: watch::Sender<bool>,
+}
+
+type Deliveries = SelectAll<BoxStream<'static, Option<(Origin, Result<AmqpDelivery, lapin::Error>)>>>;
+
+impl Runner {
+    async fn run(self, first: oneshot::Sender<Result<(), BusError>>) {
+        let mut first = Some(first);
+        let mut failures: u32 = 0;
+        let topic = display_safe(&self.core.service.topic);
+        loop {
+            let link = tokio::select! {
+                () = self.core.stop.cancelled() => return,
+                link = self.links.up() => match link {
+                    Ok(link) => link,
+                    Err(_) => return,
+                },
+            };
+            let ended = self.session(&link, &mut first, &mut failures).await;
+            self.serving.send_replace(false);
+            if self.core.stop.is_cancelled() {
+                return;
+            }
+            if let Err(error) = ended {
+                if matches!(error, BusError::Refused { code: 403 | 406, .. } | BusError::Options(_))
+                    && let Some(first) = first.take()
+                {
+                    let _ = first.send(Err(error));
+                    return;
+                }
+                metrics::counter!("spice_bus_sessions_lost_total").increment(1);
+                tracing::warn!(bus.topic = %topic, "serving was interrupted and is being restored: {error}");
+            }
+            failures = failures.saturating_add(1);
+            // A lost connection has its own back-off.
+            if !link.lost.is_cancelled() {
+                let delay = backoff(&self.core.options.rabbit, failures.saturating_sub(1), rand::random());
+                tokio::select! {
+                    () = self.core.stop.cancelled() => return,
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        }
+    }
+
+    /// Serves until the session ends; `Ok` when the server was stopped.
+    async fn session(
+        &self,
+        link: &Arc<Link>,
+        first: &mut Option<oneshot::Sender<Result<(), BusError>>>,
+        failures: &mut u32,
+    ) -> Result<(), BusError> {
+        let label = format!("topic {:?}", self.core.service.topic);
+        let about = |error: lapin::Error| from_lapin(&error, &label);
+        let queues = self.declare_queues(link).await?;
+        let channel = link.connection.create_channel().await.map_err(about)?;
+        channel.basic_qos(self.prefetch(), BasicQosOptions::default()).await.map_err(about)?;
+        let mut deliveries = Deliveries::new();
+        let mut tags = Vec::new();
+        for (origin, queue) in queues {
+            let tag = short(&(tags.len() + 1).to_string())?;
+            let consumer = channel
+                .basic_consume(short(&queue)?, tag.clone(), BasicConsumeOptions::default(), FieldTable::default())
+                .await
+                .map_err(about)?;
+            tags.push(tag);
+            // The end of any consumer is an item of its own: one deleted queue must not go unnoticed while the others go on.
+            let stream = consumer.map(move |delivery| Some((origin, delivery))).chain(stream::once(async { None }));
+            deliveries.push(stream.boxed());
+        }
+        if let Some(first) = first.take() {
+            let _ = first.send(Ok(()));
+        }
+        self.serving.send_replace(true);
+        *failures = 0;
+        let over = CancellationToken::new();
+        let _ends_with_session = over.clone().drop_guard();
+        let ended = self.consume(link, &mut deliveries, &over).await;
+        if ended.is_ok() {
+            for tag in tags {
+                let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).await;
+            }
+            // Requests under way still need the channel, to acknowledge.
+            tokio::select! {
+                () = self.core.abort.cancelled() => {}
+                () = link.lost.cancelled() => {}
+                () = self.core.tasks.wait() => {}
+            }
+        }
+        over.cancel();
+        drop(deliveries);
+        close(&channel).await;
+        ended
+    }
+
+    async fn consume(
+        &self,
+        link: &Arc<Link>,
+        deliveries: &mut Deliveries,
+        over: &CancellationToken,
+    ) -> Result<(), BusError> {
+        loop {
+            let next = tokio::select! {
+                () = self.core.stop.cancelled() => return Ok(()),
+                () = link.lost.cancelled() => return Err(lost()),
+                next = deliveries.next() => next,
+            };
+            match next.flatten() {
+                Some((origin, Ok(delivery))) => {
+                    // What cannot be carried out yet stays unacknowledged; the prefetch bounds it.
+                    let permit = tokio::select! {
+                        () = self.core.stop.cancelled() => return Ok(()),
+                        () = link.lost.cancelled() => return Err(lost()),
+                        permit = Arc::clone(&self.core.permits).acquire_owned() => permit.map_err(|_| BusError::Closed)?,
+                    };
+                    self.hand_over(origin, delivery, permit, over);
+                }
+                Some((_, Err(error))) => return Err(from_lapin(&error, "the channel")),
+                None => return Err(BusError::Disconnected("a queue was deleted".to_owned())),
+            }
+        }
+    }
+
+    fn hand_over(
+        &self,
+        origin: Origin,
+        delivery: AmqpDelivery,
+        permit: OwnedSemaphorePermit,
+        over: &CancellationToken,
+    ) {
+        let abort = self.core.abort.clone();
+        let over = over.clone();
+        match &self.handler {
+            Handler::Rpc(rpc) => {
+                let rpc = Arc::clone(rpc);
+                self.core
+                    .tasks
+                    .spawn(async move { abort.run_until_cancelled(rpc.handle(origin, delivery, permit)).await });
+            }
+            Handler::Work(work) => {
+                let work = Arc::clone(work);
+                self.core
+                    .tasks
+                    .spawn(async move { abort.run_until_cancelled(work.handle(delivery, permit, over)).await });
+            }
+        }
+    }
+
+    fn prefetch(&self) -> u16 {
+        match self.core.service.delivery {
+            Delivery::Work { prefetch } => prefetch.max(1),
+            Delivery::Rpc => match self.core.options.rabbit.rabbit_qos_prefetch_count {
+                0 => self.core.service.concurrency.clamp(1, RPC_PREFETCH),
+                count => count,
+            },
+        }
+    }
+
+    /// Declares what is consumed, and says which queues these are.
+    async fn declare_queues(&self, link: &Link) -> Result<Vec<(Origin, String)>, BusError> {
+        let Service { exchange, topic, server, listen, delivery, .. } = &self.core.service;
+        let rabbit = &self.core.options.rabbit;
+        let mut objects: Vec<Object> = Vec::new();
+        let mut queues = Vec::new();
+        if matches!(delivery, Delivery::Work { .. }) {
+            objects.extend(topology::dead_letters(rabbit, exchange));
+            objects.push(topology::work_exchange(exchange));
+            objects.push(topology::work_queue(rabbit, exchange, topic, self.core.options.work_queue_max_length));
+            queues.push((Origin::Topic, topic.clone()));
+        } else {
+            if listen.topic || listen.server {
+                objects.push(topology::control_exchange(rabbit, exchange));
+            }
+            if listen.topic {
+                objects.push(topology::topic_queue(rabbit, exchange, topic));
+                queues.push((Origin::Topic, topic.clone()));
+            }
+            if let (true, Some(server)) = (listen.server, server) {
+                let name = format!("{topic}.{server}");
+                objects.push(topology::topic_queue(rabbit, exchange, &name));
+                queues.push((Origin::Server, name));
+            }
+            if listen.fanout {
+                let id = fresh_id();
+                objects.push(topology::fanout_exchange(rabbit, topic));
+                objects.push(topology::fanout_queue(topic, &id));
+                queues.push((Origin::Fanout, format!("{}_{id}", topology::fanout_name(topic))));
+            }
+        }
+        for object in &objects {
+            declare(link, object).await?;
+        }
+        Ok(queues)
+    }
+}
+
+fn lost() -> BusError {
+    BusError::Disconnected("the connection was lost".to_owned())
+}
+
+/// Closes the channel; the broker takes back what was not acknowledged.
+async fn close(channel: &Channel) {
+    if channel.status().connected() {
+        let _ = tokio::time::timeout(Duration::from_secs(5), channel.close(200, "OK".into())).await;
+    }
+}
+
+impl Core {
+    /// Takes the message out of its envelope.
+    pub(crate) fn open(&self, delivery: &AmqpDelivery) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
+        envelope::decode(body_kind(&delivery.properties), &delivery.data, self.options.max_message_bytes)
+    }
+
+    /// The request as the dispatcher sees it.
+    pub(crate) fn incoming(&self, received: Received, origin: Origin, redelivered: bool) -> Incoming {
+        Incoming {
+            msg_id: received.request.msg_id.clone(),
+            request: received.request,
+            namespace: received.namespace,
+            version: received.version,
+            exchange: self.service.exchange.clone(),
+            topic: self.service.topic.clone(),
+            server: self.service.server.clone(),
+            fanout: origin == Origin::Fanout,
+            via_server: origin == Origin::Server,
+            unique_id: received.unique_id,
+            redelivered,
+        }
+    }
+
+    /// Carries the request out; `None` when the dispatcher panicked.
+    pub(crate) async fn dispatch(&self, incoming: Incoming) -> Option<Disposition> {
+        caught(self.dispatcher.dispatch(incoming), &self.service.topic).await
+    }
+
+    /// Counts a message that was not taken, and says why.
+    pub(crate) fn count_refused(&self, reason: &'static str, detail: &str) {
+        metrics::counter!("spice_bus_messages_refused_total", "reason" => reason).increment(1);
+        tracing::warn!(bus.topic = %display_safe(&self.service.topic), bus.reason = reason, "a message was refused: {detail}");
+    }
+}
+
+async fn caught(work: impl Future<Output = Disposition>, topic: &str) -> Option<Disposition> {
+    match std::panic::AssertUnwindSafe(work).catch_unwind().await {
+        Ok(disposition) => Some(disposition),
+        Err(_) => {
+            metrics::counter!("spice_bus_panics_total").increment(1);
+            tracing::error!(bus.topic = %display_safe(topic), "carrying out a request panicked; this is a fault of the program");
+            None
+        }
+    }
+}
+
+/// What the properties say about the body.
+pub(crate) fn body_kind(properties: &BasicProperties) -> BodyKind<'_> {
+    let compression = properties.headers().as_ref().and_then(|headers| match headers.inner().get("compression") {
+        Some(AMQPValue::LongString(name)) => Some(std::str::from_utf8(name.as_bytes()).unwrap_or("unreadable")),
+        Some(AMQPValue::Void) | None => None,
+        Some(_) => Some("unreadable"),
+    });
+    BodyKind {
+        content_type: properties.content_type().as_ref().map(|text| text.as_str()),
+        content_encoding: properties.content_encoding().as_ref().map(|text| text.as_str()),
+        compression,
+    }
+}

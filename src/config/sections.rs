@@ -1,0 +1,218 @@
+//! The settings of each section, typed and within their limits.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret::Secret;
+use crate::names::AdapterName;
+
+/// The bus of SPICE: `[DEFAULT]` and `[oslo_messaging_rabbit]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BusSettings {
+    /// Hosts, account, virtual host.
+    pub transport_url: Secret<String>,
+    /// Exchange of administrators' calls.
+    pub control_exchange: String,
+    /// How long callers wait.
+    pub rpc_response_timeout: Duration,
+    /// Whether servers answer oslo.messaging's ping.
+    pub rpc_ping_enabled: bool,
+    /// Flags and timing of the connection.
+    pub rabbit: RabbitSettings,
+    /// `[agents] transport_url`; the bus of SPICE where not set.
+    pub agents_transport_url: Secret<String>,
+}
+
+/// `[oslo_messaging_rabbit]`, by oslo's names. Times are seconds.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, missing_docs)] // oslo's option set; the table of options describes each one.
+pub struct RabbitSettings {
+    pub amqp_durable_queues: bool,
+    pub amqp_auto_delete: bool,
+    pub rabbit_quorum_queue: bool,
+    pub rabbit_transient_quorum_queue: bool,
+    pub rabbit_quorum_delivery_limit: u32,
+    pub rabbit_quorum_max_memory_length: u32,
+    pub rabbit_quorum_max_memory_bytes: u32,
+    pub rabbit_transient_queues_ttl: u32,
+    pub rabbit_qos_prefetch_count: u16,
+    pub rabbit_login_method: String,
+    pub heartbeat_timeout_threshold: u16,
+    pub kombu_reconnect_delay: f64,
+    pub kombu_missing_consumer_retry_timeout: u32,
+    pub rabbit_retry_interval: u32,
+    pub rabbit_retry_backoff: u32,
+    pub rabbit_interval_max: u32,
+    pub direct_mandatory_flag: bool,
+    pub ssl: bool,
+    pub ssl_ca_file: Option<PathBuf>,
+    pub ssl_cert_file: Option<PathBuf>,
+    pub ssl_key_file: Option<PathBuf>,
+}
+
+/// `[oslo_messaging_notifications]` and `[notifications]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotificationSettings {
+    /// False for the driver `noop`.
+    pub enabled: bool,
+    /// Ceilometer's bus; the bus of SPICE where not set.
+    pub transport_url: Secret<String>,
+    /// Topics, at least one when enabled.
+    pub topics: Vec<String>,
+    /// Further attempts before one is dropped; `None`: until sent.
+    pub retry: Option<u32>,
+    /// Exchange.
+    pub exchange: String,
+    /// Who creates the exchange.
+    pub declare: DeclareSetting,
+    /// Which results are sent.
+    pub results: ResultsSetting,
+    /// Project of the samples.
+    pub project_id: Option<String>,
+}
+
+/// Who creates the exchange of notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclareSetting {
+    /// Ceilometer does.
+    Passive,
+    /// We do.
+    Active,
+}
+
+/// Which check results are sent as notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultsSetting {
+    /// Every one.
+    All,
+    /// Those that differ from the node's result before.
+    Changes,
+    /// None.
+    None,
+}
+
+/// `[security]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySettings {
+    /// Private keys of this machine.
+    pub key_dir: PathBuf,
+    /// The trust store.
+    pub trust_dir: PathBuf,
+    /// Accept unsigned administrators' calls (a lab).
+    pub unsigned_admin: bool,
+    /// How far the time in a signed call may be off.
+    pub admin_window: Duration,
+}
+
+/// `[database]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    pub(super) connection: Secret<String>,
+}
+
+impl DatabaseSettings {
+    /// The connection of one role: `{role}` replaced by its name.
+    #[must_use]
+    pub fn connection(&self, role: super::Role) -> Secret<String> {
+        Secret::new(self.connection.reveal().replace("{role}", role.as_str()))
+    }
+}
+
+/// `[checks]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChecksSettings {
+    /// Most nodes in a batch, 1 to 200.
+    pub batch_size: usize,
+    /// Most batches awaiting results.
+    pub max_outstanding: usize,
+    /// Further casts of an unanswered batch.
+    pub max_recasts: u32,
+    /// How long finished runs are kept.
+    pub history: Duration,
+}
+
+/// `[nodes]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodesSettings {
+    /// Between heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How long results are kept.
+    pub history: Duration,
+    /// How far in the future evidence may seem to be.
+    pub max_clock_skew: Duration,
+}
+
+/// `[pool]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Folder of the pool file.
+    pub run_dir: PathBuf,
+    /// How long changes are gathered.
+    pub coalesce: Duration,
+}
+
+/// `[adapter]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterSettings {
+    /// Which adapters run here.
+    pub names: Vec<AdapterName>,
+    /// Batches at once, per adapter.
+    pub concurrency: usize,
+    /// Results kept while they cannot be handed over.
+    pub max_held_results: usize,
+}
+
+/// `[openattestation]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenAttestationSettings {
+    /// The server; `None`: not set up.
+    pub url: Option<String>,
+    /// Authorities; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate; set together with its key.
+    pub client_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub client_key_file: Option<PathBuf>,
+    /// Header X-Auth-Blob.
+    pub auth_blob: Option<Secret<String>>,
+    /// For one reply.
+    pub timeout: Duration,
+    /// Longest reply.
+    pub max_reply_bytes: usize,
+    /// Hosts in one request.
+    pub batch_size: usize,
+    /// Requests at once.
+    pub concurrency: usize,
+    /// Whether `url` may be without TLS.
+    pub insecure_http: bool,
+}
+
+/// `[command]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// Check programs and manifests.
+    pub plugin_dir: PathBuf,
+    /// Account they run under.
+    pub user: String,
+    /// Programs at once.
+    pub max_processes: usize,
+    /// Longest output.
+    pub max_output_bytes: usize,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Where; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[spicectl]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpicectlSettings {
+    /// Signing key.
+    pub key_file: Option<PathBuf>,
+    /// Its name in the trust stores.
+    pub sender: Option<String>,
+}

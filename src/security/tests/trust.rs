@@ -1,0 +1,174 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+fn write(dir: &Path, name: &str, content: &Value) {
+    let path = dir.join(name);
+    std::fs::write(&path, content.to_string()).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+}
+
+fn directory() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    dir
+}
+
+fn file_of(signer: &RequestSigner, roles: &[&str]) -> Value {
+    json!({
+        "key_id": signer.key.key_id().to_string(), "sender": signer.sender, "roles": roles,
+        "public_key": signer.key.public_key().to_string(), "revoked_since": null, "comment": "a test",
+    })
+}
+
+fn with(mut file: Value, name: &str, value: Value) -> Value {
+    file[name] = value;
+    file
+}
+
+#[test]
+fn a_fault_in_one_file_takes_no_other_key_away() {
+    let dir = directory();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    write(dir.path(), "checks.json", &with(file_of(&checks(), &["checks"]), "roles", json!(["chekcs"])));
+    std::fs::write(dir.path().join("notes.txt"), "x").unwrap();
+    std::fs::write(dir.path().join(".alice.json.swp"), "x").unwrap();
+    let store = TrustStore::load(dir.path()).unwrap();
+    assert_eq!(store.len(), 1);
+    assert_eq!(store.lookup(&admin().key.key_id()).unwrap().sender, "alice");
+    assert!(store.lookup(&checks().key.key_id()).is_none());
+    let told: Vec<String> = store.faults().iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("chekcs") && told[1].contains(".json"), "{told:?}");
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_together() {
+    let dir = directory();
+    let bad = json!({
+        "key_id": checks().key.key_id().to_string(), "sender": "-x", "roles": ["root", 1], "revoked_sinse": 1,
+        "public_key": admin().key.public_key().to_string(), "revoked_since": "yesterday",
+    });
+    write(dir.path(), "bad.json", &bad);
+    let store = TrustStore::load(dir.path()).unwrap();
+    let told = store.faults()[0].to_string();
+    for part in ["revoked_sinse", "-x", "\"root\"", "every role", "not that of public_key", "milliseconds"] {
+        assert!(told.contains(part), "{part} is missing in: {told}");
+    }
+    assert!(store.is_empty());
+}
+
+#[test]
+fn damaged_files_are_faults() {
+    let good = file_of(&admin(), &["admin"]);
+    let cases = [
+        with(good.clone(), "roles", json!([])),
+        with(good.clone(), "roles", json!("admin")),
+        with(good.clone(), "public_key", json!("AAAA")),
+        with(good.clone(), "key_id", json!("abc")),
+        with(good.clone(), "key_id", Value::Null),
+        with(good.clone(), "revoked_since", json!(-1)),
+        with(good.clone(), "comment", json!(5)),
+        json!([]),
+    ];
+    for case in cases {
+        let dir = directory();
+        write(dir.path(), "k.json", &case);
+        let store = TrustStore::load(dir.path()).unwrap();
+        assert_eq!((store.len(), store.faults().len()), (0, 1), "{case}");
+    }
+    let dir = directory();
+    let doubled = good.to_string().replacen('{', "{\"revoked_since\":1,", 1);
+    std::fs::write(dir.path().join("k.json"), doubled).unwrap();
+    std::fs::create_dir(dir.path().join("sub.json")).unwrap();
+    assert_eq!(TrustStore::load(dir.path()).unwrap().faults().len(), 2);
+}
+
+#[test]
+fn what_others_may_change_is_not_trusted() {
+    let dir = directory();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    let file = dir.path().join("alice.json");
+    for bad in [0o664, 0o646] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(bad)).unwrap();
+        let store = TrustStore::load(dir.path()).unwrap();
+        assert!(store.is_empty() && store.faults()[0].to_string().contains("chmod go-w"));
+    }
+    for bad in [0o775, 0o757] {
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(bad)).unwrap();
+        assert!(TrustStore::load(dir.path()).unwrap_err().to_string().contains("chmod go-w"));
+    }
+    assert!(TrustStore::load(&dir.path().join("missing")).is_err());
+}
+
+#[test]
+fn a_forgotten_copy_neither_undoes_a_revocation_nor_adds_a_role() {
+    let dir = directory();
+    write(dir.path(), "a.json", &with(file_of(&admin(), &["admin", "reader"]), "revoked_since", json!(500)));
+    write(dir.path(), "b.json", &file_of(&admin(), &["admin", "nodes"]));
+    let store = TrustStore::load(dir.path()).unwrap();
+    let key = store.lookup(&admin().key.key_id()).unwrap();
+    assert_eq!((key.roles.to_string().as_str(), key.revoked_since), ("admin", Some(Timestamp(500))));
+    assert_eq!(store.faults().len(), 1);
+    assert!(key.is_valid_at(Timestamp(499)) && !key.is_valid_at(Timestamp(500)));
+}
+
+#[test]
+fn a_running_process_takes_changes_in_and_counts_them() {
+    let dir = directory();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    let shared = SharedTrustStore::open_polling(dir.path(), Duration::ZERO).unwrap();
+    let id = admin().key.key_id();
+    assert!(shared.lookup(&id).unwrap().revoked_since.is_none());
+    assert_eq!(shared.generation(), 1);
+
+    let seen = |expected: &dyn Fn(&SharedTrustStore) -> bool| {
+        // Looking takes some microseconds, and the next look is due twenty times as much later.
+        let give_up = std::time::Instant::now() + Duration::from_secs(10);
+        while !expected(&shared) {
+            assert!(std::time::Instant::now() < give_up, "the change was not noticed");
+            std::thread::yield_now();
+        }
+    };
+    write(dir.path(), "alice.json", &with(file_of(&admin(), &["admin"]), "revoked_since", json!(7)));
+    seen(&|shared| shared.lookup(&id).unwrap().revoked_since == Some(Timestamp(7)));
+    assert_eq!(shared.generation(), 2);
+    write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
+    seen(&|shared| shared.current().len() == 2);
+    std::fs::remove_file(dir.path().join("alice.json")).unwrap();
+    seen(&|shared| shared.lookup(&id).is_none());
+    assert_eq!(shared.generation(), 4);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_leaves_the_last_keys_in_force() {
+    let outer = directory();
+    let dir = outer.path().join("trust");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+    write(&dir, "alice.json", &file_of(&admin(), &["admin"]));
+    let shared = SharedTrustStore::open_polling(&dir, Duration::ZERO).unwrap();
+    std::fs::rename(&dir, outer.path().join("away")).unwrap();
+    let until = std::time::Instant::now() + Duration::from_millis(50);
+    while std::time::Instant::now() < until {
+        assert_eq!(shared.current().len(), 1);
+    }
+    std::fs::rename(outer.path().join("away"), &dir).unwrap();
+    std::fs::remove_file(dir.join("alice.json")).unwrap();
+    let give_up = std::time::Instant::now() + Duration::from_secs(10);
+    while !shared.current().is_empty() {
+        assert!(std::time::Instant::now() < give_up, "it does not recover");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn between_two_looks_the_directory_is_left_alone() {
+    let dir = directory();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    let shared = SharedTrustStore::open_polling(dir.path(), Duration::from_secs(3600)).unwrap();
+    std::fs::remove_file(dir.path().join("alice.json")).unwrap();
+    assert_eq!(shared.current().len(), 1);
+}

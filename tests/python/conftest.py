@@ -1,0 +1,1 @@
+from nova_support import cloud, option  # noqa: F401

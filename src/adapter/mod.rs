@@ -8,7 +8,7 @@ pub mod command;
 pub mod open_attestation;
 pub mod registry;
 pub mod runner;
-mod schema;
+pub(crate) mod schema;
 pub mod secret;
 mod tally;
 

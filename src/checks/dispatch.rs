@@ -271,7 +271,14 @@ async fn report_overdue(checks: &Arc<Checks>) {
     let overdue: Vec<Batch> = checks.state.lock().await.runs.overdue(now).take(256).cloned().collect();
     for batch in overdue {
         let alive = match AdapterName::new(&batch.adapter) {
-            Ok(adapter) => checks.state.lock().await.adapters.is_alive(&adapter, checks.clock.monotonic()).then_some(()).ok_or(adapter),
+            Ok(adapter) => checks
+                .state
+                .lock()
+                .await
+                .adapters
+                .is_alive(&adapter, checks.clock.monotonic())
+                .then_some(())
+                .ok_or(adapter),
             Err(_) => Ok(()),
         };
         let (status, reason) = match alive {
@@ -282,7 +289,8 @@ async fn report_overdue(checks: &Arc<Checks>) {
             tracing::info!(%error, "a time-out could not be handed to the bus; it is repeated");
             return;
         }
-        metrics::counter!("spice_checks_overdue_total", "check" => batch.check.to_string()).increment(batch.awaited.len() as u64);
+        metrics::counter!("spice_checks_overdue_total", "check" => batch.check.to_string())
+            .increment(batch.awaited.len() as u64);
         let mut state = checks.state.lock().await;
         state.runs.mark_timed_out(batch.order, batch.batch);
         let stored = state.runs.batch(batch.order, batch.batch).cloned();

@@ -63,7 +63,9 @@ impl Planner {
     /// Brings the plans in line with the registry. `last_slots` are the stored moments of the last slot of each check; a
     /// check without one counts from now. Plans whose schedule did not change keep their timers.
     pub fn follow(&mut self, registry: &Registry, last_slots: &BTreeMap<CheckName, Timestamp>, now: Now) {
-        self.plans.retain(|name, plan| registry.checks.get(name).is_some_and(|check| check.enabled && check.id == plan.check_id));
+        self.plans.retain(|name, plan| {
+            registry.checks.get(name).is_some_and(|check| check.enabled && check.id == plan.check_id)
+        });
         for check in registry.checks.values().filter(|check| check.enabled) {
             let Ok(schedule) = registry.schedule_of(check) else { continue };
             match self.plans.get_mut(&check.name) {

@@ -53,10 +53,12 @@ impl Registry {
     pub fn schedule_of<'a>(&'a self, check: &'a Check) -> Result<&'a Schedule, RpcError> {
         match &check.schedule {
             ScheduleRef::Inline(schedule) => Ok(schedule),
-            ScheduleRef::Profile { profile } => self.profiles.get(profile).map(|found| &found.schedule).ok_or_else(|| {
-                let known = self.profiles.keys().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
-                RpcError::not_found(format!("there is no profile named {profile}; known are: {known}"))
-            }),
+            ScheduleRef::Profile { profile } => {
+                self.profiles.get(profile).map(|found| &found.schedule).ok_or_else(|| {
+                    let known = self.profiles.keys().map(ProfileName::as_str).collect::<Vec<_>>().join(", ");
+                    RpcError::not_found(format!("there is no profile named {profile}; known are: {known}"))
+                })
+            }
         }
     }
 
@@ -125,8 +127,9 @@ impl Registry {
         let mut next = self.clone();
         next.profiles.insert(profile.name.clone(), profile.clone());
         for check in self.users_of(&profile.name) {
-            next.ttl_of(check)
-                .map_err(|error| RpcError::bad_request(format!("check {} uses this profile: {}", check.name, error.message)))?;
+            next.ttl_of(check).map_err(|error| {
+                RpcError::bad_request(format!("check {} uses this profile: {}", check.name, error.message))
+            })?;
         }
         Ok(next)
     }

@@ -146,7 +146,9 @@ impl Runs {
 
     /// Batches past their deadline whose time-out was not yet reported.
     pub fn overdue(&self, now: Timestamp) -> impl Iterator<Item = &Batch> {
-        self.batches.values().filter(move |batch| now >= batch.deadline && !batch.timed_out && !batch.awaited.is_empty())
+        self.batches
+            .values()
+            .filter(move |batch| now >= batch.deadline && !batch.timed_out && !batch.awaited.is_empty())
     }
 
     /// Marks a batch as handed to the bus.
@@ -171,7 +173,13 @@ impl Runs {
 
     /// Takes note of stored outcomes; a second report of the same node changes nothing. Returns the run and whether the
     /// batch is complete.
-    pub fn stored(&mut self, order: RunOrder, batch_number: i64, outcomes: &BTreeMap<NodeName, Status>, now: Timestamp) -> Option<(Run, bool)> {
+    pub fn stored(
+        &mut self,
+        order: RunOrder,
+        batch_number: i64,
+        outcomes: &BTreeMap<NodeName, Status>,
+        now: Timestamp,
+    ) -> Option<(Run, bool)> {
         let batch = self.batches.get_mut(&(order, batch_number))?;
         let mut fresh: BTreeMap<&'static str, i64> = BTreeMap::new();
         for (node, status) in outcomes {
@@ -217,7 +225,11 @@ impl Runs {
         old
     }
 
-    fn forget_outstanding(outstanding: &mut BTreeMap<CheckName, BTreeMap<NodeName, u32>>, check: &CheckName, node: &NodeName) {
+    fn forget_outstanding(
+        outstanding: &mut BTreeMap<CheckName, BTreeMap<NodeName, u32>>,
+        check: &CheckName,
+        node: &NodeName,
+    ) {
         if let Some(nodes) = outstanding.get_mut(check) {
             if let Some(count) = nodes.get_mut(node) {
                 *count -= 1;

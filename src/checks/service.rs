@@ -27,7 +27,12 @@ const MAX_NAMED_NODES: usize = 100_000;
 
 #[async_trait]
 impl Service for Arc<Checks> {
-    async fn handle(&self, method: &'static Method, caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
+    async fn handle(
+        &self,
+        method: &'static Method,
+        caller: Caller,
+        args: Map<String, Value>,
+    ) -> Result<Value, RpcError> {
         match method.name {
             "check_create" => self.check_create(typed(args)?).await,
             "check_update" => self.check_update(&caller, typed(args)?).await,
@@ -67,7 +72,9 @@ impl Service for Arc<Checks> {
                 let order: RunOrder = run.parse().map_err(RpcError::bad_request)?;
                 let state = self.state.lock().await;
                 let found = state.runs.run(order).ok_or_else(|| {
-                    RpcError::not_found(format!("there is no run {order} (any more); `spicectl run list` shows the latest"))
+                    RpcError::not_found(format!(
+                        "there is no run {order} (any more); `spicectl run list` shows the latest"
+                    ))
                 })?;
                 Ok(run_as_json(found))
             }
@@ -202,8 +209,9 @@ struct NodesChanged {
 
 impl Checks {
     async fn check_create(self: &Arc<Self>, arguments: CreateCheck) -> Result<Value, RpcError> {
-        let new: NewCheck = serde_json::from_value(arguments.check)
-            .map_err(|error| RpcError::bad_request(format!("check: {}", crate::text::display_safe(&error.to_string()))))?;
+        let new: NewCheck = serde_json::from_value(arguments.check).map_err(|error| {
+            RpcError::bad_request(format!("check: {}", crate::text::display_safe(&error.to_string())))
+        })?;
         let missing_allowed = new.allow_missing_adapter;
         let check = Check::from_new(new, uuid::Uuid::new_v4().to_string(), self.clock.now());
         let mut state = self.state.lock().await;
@@ -350,7 +358,10 @@ impl Checks {
     async fn profile_update(self: &Arc<Self>, caller: &Caller, arguments: UpdateProfile) -> Result<Value, RpcError> {
         let mut state = self.state.lock().await;
         let mut profile = state.registry.profiles.get(&arguments.name).cloned().ok_or_else(|| {
-            RpcError::not_found(format!("there is no profile named {}; `spicectl profile list` shows them", arguments.name))
+            RpcError::not_found(format!(
+                "there is no profile named {}; `spicectl profile list` shows them",
+                arguments.name
+            ))
         })?;
         profile.schedule = arguments.schedule.unwrap_or(profile.schedule);
         profile.description = arguments.description.unwrap_or(profile.description);
@@ -458,15 +469,15 @@ impl Checks {
         let next: Vec<Value> = schedule
             .map(|schedule| {
                 let runs = schedule.next_runs(state.anchor(check), self.clock.now(), NEXT_RUNS);
-                let local = |at: crate::clock::Timestamp| {
-                    at.to_utc().map(|at| at.with_timezone(&schedule.zone()).to_rfc3339())
-                };
+                let local =
+                    |at: crate::clock::Timestamp| at.to_utc().map(|at| at.with_timezone(&schedule.zone()).to_rfc3339());
                 runs.into_iter().map(|at| json!({ "utc": at.to_string(), "local": local(at) })).collect()
             })
             .unwrap_or_default();
         let mut warnings = Vec::new();
         if !state.adapters.is_alive(&check.adapter, self.clock.monotonic()) {
-            warnings.push(format!("no living adapter named {}; until one starts, every result is an error", check.adapter));
+            warnings
+                .push(format!("no living adapter named {}; until one starts, every result is an error", check.adapter));
         }
         let ttl = state.registry.ttl_of(check).map(|ttl| ttl.as_secs()).ok();
         if let Some(members) = details.as_object_mut() {

@@ -38,15 +38,20 @@ const SCHEMA: &str = "schema:";
 /// [`StoreError`]; nothing is changed then.
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
     let mut registry = Registry::default();
-    for check in database.load::<crate::checks::definition::Check>("checks_check", "SELECT name, body FROM checks_check").await? {
+    for check in
+        database.load::<crate::checks::definition::Check>("checks_check", "SELECT name, body FROM checks_check").await?
+    {
         registry.checks.insert(check.name.clone(), check);
     }
-    for profile in
-        database.load::<crate::checks::definition::Profile>("checks_profile", "SELECT name, body FROM checks_profile").await?
+    for profile in database
+        .load::<crate::checks::definition::Profile>("checks_profile", "SELECT name, body FROM checks_profile")
+        .await?
     {
         registry.profiles.insert(profile.name.clone(), profile);
     }
-    for pool in database.load::<crate::protocol::PoolPolicy>("checks_pool", "SELECT name, body FROM checks_pool").await? {
+    for pool in
+        database.load::<crate::protocol::PoolPolicy>("checks_pool", "SELECT name, body FROM checks_pool").await?
+    {
         registry.pools.insert(pool.name.clone(), pool);
     }
     let runs: Vec<Run> = database.load("checks_run", "SELECT epoch, body FROM checks_run").await?;
@@ -99,7 +104,11 @@ pub async fn save_registry(
         };
     }
     save!(checks, "REPLACE INTO checks_check (name, body) VALUES (?, ?)", "DELETE FROM checks_check WHERE name = ?");
-    save!(profiles, "REPLACE INTO checks_profile (name, body) VALUES (?, ?)", "DELETE FROM checks_profile WHERE name = ?");
+    save!(
+        profiles,
+        "REPLACE INTO checks_profile (name, body) VALUES (?, ?)",
+        "DELETE FROM checks_profile WHERE name = ?"
+    );
     save!(pools, "REPLACE INTO checks_pool (name, body) VALUES (?, ?)", "DELETE FROM checks_pool WHERE name = ?");
     for name in old.checks.keys().filter(|name| !new.checks.contains_key(*name)) {
         changes.execute("DELETE FROM checks_meta WHERE name = ?", &[(&format!("{SLOT}{name}")).into()]).await?;
@@ -129,7 +138,8 @@ pub async fn save_schema(changes: &mut Changes, adapter: &str, schema: &serde_js
 /// [`StoreError`].
 pub async fn save_run(changes: &mut Changes, run: &Run) -> Result<(), StoreError> {
     let RunOrder { epoch, run: number } = run.order;
-    let arguments = [epoch.into(), number.into(), (&to_body(run)).into()];
+    let body = to_body(run);
+    let arguments = [epoch.into(), number.into(), (&body).into()];
     changes.execute("REPLACE INTO checks_run (epoch, run, body) VALUES (?, ?, ?)", &arguments).await?;
     Ok(())
 }
@@ -139,7 +149,9 @@ pub async fn save_run(changes: &mut Changes, run: &Run) -> Result<(), StoreError
 /// # Errors
 /// [`StoreError`].
 pub async fn delete_run(changes: &mut Changes, order: RunOrder) -> Result<(), StoreError> {
-    changes.execute("DELETE FROM checks_run WHERE epoch = ? AND run = ?", &[order.epoch.into(), order.run.into()]).await?;
+    changes
+        .execute("DELETE FROM checks_run WHERE epoch = ? AND run = ?", &[order.epoch.into(), order.run.into()])
+        .await?;
     Ok(())
 }
 
@@ -148,7 +160,8 @@ pub async fn delete_run(changes: &mut Changes, order: RunOrder) -> Result<(), St
 /// # Errors
 /// [`StoreError`].
 pub async fn save_batch(changes: &mut Changes, batch: &Batch) -> Result<(), StoreError> {
-    let arguments = [batch.order.epoch.into(), batch.order.run.into(), batch.batch.into(), (&to_body(batch)).into()];
+    let body = to_body(batch);
+    let arguments = [batch.order.epoch.into(), batch.order.run.into(), batch.batch.into(), (&body).into()];
     changes.execute("REPLACE INTO checks_batch (epoch, run, batch, body) VALUES (?, ?, ?, ?)", &arguments).await?;
     Ok(())
 }

@@ -59,7 +59,12 @@ pub struct Sender {
 
 impl Sender {
     /// Sends what `restored` and `parcels` hold until `stop`; at the end everything unsent is still in the database.
-    pub async fn run(self, restored: Vec<Parcel>, mut parcels: mpsc::UnboundedReceiver<Parcel>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        self,
+        restored: Vec<Parcel>,
+        mut parcels: mpsc::UnboundedReceiver<Parcel>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut waiting: VecDeque<Parcel> = restored.into();
         let mut sent: Option<i64> = None;
         let mut unforgotten = 0;
@@ -71,8 +76,12 @@ impl Sender {
                 // Nobody has listened for long. Trust does not depend on it, so the oldest go rather than the disk.
                 let surplus = waiting.len() - MAX_NOTIFICATIONS;
                 sent = waiting.drain(..surplus).next_back().map(|parcel| parcel.id).max(sent);
-                metrics::counter!("spice_nodes_outbox_dropped_total", "lane" => self.lane.as_str()).increment(surplus as u64);
-                tracing::error!(dropped = surplus, "notifications were dropped: no listener has taken them; is Ceilometer listening on the exchange?");
+                metrics::counter!("spice_nodes_outbox_dropped_total", "lane" => self.lane.as_str())
+                    .increment(surplus as u64);
+                tracing::error!(
+                    dropped = surplus,
+                    "notifications were dropped: no listener has taken them; is Ceilometer listening on the exchange?"
+                );
                 unforgotten = FORGET_EVERY;
             }
             metrics::gauge!("spice_nodes_outbox_waiting", "lane" => self.lane.as_str()).set(waiting.len() as f64);

@@ -136,7 +136,12 @@ impl Nodes {
     }
 
     /// Replaces a node's labels.
-    pub(super) async fn relabel(&self, caller: &Caller, name: NodeName, labels: BTreeMap<String, String>) -> Result<Value, RpcError> {
+    pub(super) async fn relabel(
+        &self,
+        caller: &Caller,
+        name: NodeName,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Value, RpcError> {
         check_labels(&labels)?;
         self.change(caller, &name, "relabelled", "", |world, entry, _| {
             entry.targeting = world.rules.targeting(&entry.name, &labels);

@@ -83,7 +83,10 @@ impl Nodes {
             .open_for(&self.identity.deployment, &self.identity.trust.current(), by_checks)
             .map_err(|error| RpcError::unauthorized(format!("the ticket is not believed: {error}")))?;
         if results.len() > MAX_RESULTS {
-            return Err(RpcError::bad_request(format!("{} results in one message; send at most {MAX_RESULTS}", results.len())));
+            return Err(RpcError::bad_request(format!(
+                "{} results in one message; send at most {MAX_RESULTS}",
+                results.len()
+            )));
         }
         if caller.roles.contains(&Role::Adapter(ticket.adapter.clone())) {
             return Ok((ticket, Reporter::Adapter));
@@ -103,9 +106,10 @@ impl Nodes {
         let is_behind = {
             let world = self.world.lock().await;
             let known = world.rules.check(&ticket.check).map(|rule| &rule.check);
-            let newer_than_policy = world.policy.as_ref().is_none_or(|(policy, _)| {
-                (policy.epoch, policy.issued_at) < (ticket.order.epoch, ticket.issued_at)
-            });
+            let newer_than_policy = world
+                .policy
+                .as_ref()
+                .is_none_or(|(policy, _)| (policy.epoch, policy.issued_at) < (ticket.order.epoch, ticket.issued_at));
             let covered = known.is_some_and(|check| check.id == ticket.check_id && check.revision >= ticket.revision);
             !covered && newer_than_policy
         };

@@ -29,7 +29,12 @@ const WHY_ENTRIES: i64 = 20;
 
 #[async_trait]
 impl Service for Arc<Nodes> {
-    async fn handle(&self, method: &'static Method, caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
+    async fn handle(
+        &self,
+        method: &'static Method,
+        caller: Caller,
+        args: Map<String, Value>,
+    ) -> Result<Value, RpcError> {
         match method.name {
             "record_results" => self.record_results(&caller, args).await,
             "policy_publish" => {

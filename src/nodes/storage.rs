@@ -55,7 +55,8 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     let reader = database.reader();
     let last_result =
         last(sqlx::query("SELECT id FROM nodes_result ORDER BY id DESC LIMIT 1").fetch_optional(reader).await?);
-    let head = sqlx::query("SELECT seq, hash FROM nodes_record ORDER BY seq DESC LIMIT 1").fetch_optional(reader).await?;
+    let head =
+        sqlx::query("SELECT seq, hash FROM nodes_record ORDER BY seq DESC LIMIT 1").fetch_optional(reader).await?;
     let record_head = match head {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
         None => (0, BEGINNING.to_owned()),
@@ -90,7 +91,8 @@ pub async fn save_policy(changes: &mut Changes, policy: &SignedDocument) -> Resu
 /// # Errors
 /// [`StoreError`].
 pub async fn save_node(changes: &mut Changes, entry: &Entry) -> Result<(), StoreError> {
-    let arguments = [entry.name.as_str().into(), (&to_body(entry)).into()];
+    let body = to_body(entry);
+    let arguments = [entry.name.as_str().into(), (&body).into()];
     changes.execute("REPLACE INTO nodes_node (name, body) VALUES (?, ?)", &arguments).await?;
     Ok(())
 }
@@ -100,7 +102,8 @@ pub async fn save_node(changes: &mut Changes, entry: &Entry) -> Result<(), Store
 /// # Errors
 /// [`StoreError`].
 pub async fn bury_node(changes: &mut Changes, tombstone: &Tombstone) -> Result<(), StoreError> {
-    let arguments = [tombstone.name.as_str().into(), (&to_body(tombstone)).into()];
+    let body = to_body(tombstone);
+    let arguments = [tombstone.name.as_str().into(), (&body).into()];
     changes.execute("REPLACE INTO nodes_tombstone (name, body) VALUES (?, ?)", &arguments).await?;
     changes.execute("DELETE FROM nodes_node WHERE name = ?", &[tombstone.name.as_str().into()]).await?;
     Ok(())
@@ -119,12 +122,13 @@ pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreErro
 /// # Errors
 /// [`StoreError`].
 pub async fn save_result(changes: &mut Changes, id: i64, result: &StoredResult) -> Result<(), StoreError> {
+    let body = to_body(result);
     let arguments = [
         id.into(),
         result.node.as_str().into(),
         result.check.as_str().into(),
         result.stored_at.0.into(),
-        (&to_body(result)).into(),
+        (&body).into(),
     ];
     changes
         .execute("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES (?, ?, ?, ?, ?)", &arguments)
@@ -139,8 +143,7 @@ pub async fn save_result(changes: &mut Changes, id: i64, result: &StoredResult) 
 pub async fn save_record(changes: &mut Changes, entry: &RecordEntry) -> Result<String, StoreError> {
     let text = entry.text();
     let hash = hash(&text);
-    let arguments =
-        [entry.seq.into(), entry.node.as_str().into(), entry.at.0.into(), (&text).into(), (&hash).into()];
+    let arguments = [entry.seq.into(), entry.node.as_str().into(), entry.at.0.into(), (&text).into(), (&hash).into()];
     changes.execute("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES (?, ?, ?, ?, ?)", &arguments).await?;
     Ok(hash)
 }
@@ -169,7 +172,8 @@ pub async fn forget_sent(changes: &mut Changes, lane: &str, up_to: i64) -> Resul
 /// # Errors
 /// [`StoreError`].
 pub async fn is_seen(database: &Database, id: &str) -> Result<bool, StoreError> {
-    let row = sqlx::query("SELECT id FROM nodes_seen WHERE id = ?").bind(id.to_owned()).fetch_optional(database.reader());
+    let row =
+        sqlx::query("SELECT id FROM nodes_seen WHERE id = ?").bind(id.to_owned()).fetch_optional(database.reader());
     Ok(row.await?.is_some())
 }
 
@@ -230,6 +234,7 @@ pub async fn record_of(
     limit: i64,
 ) -> Result<Vec<RecordEntry>, StoreError> {
     let query = "SELECT seq, body FROM nodes_record WHERE node = ? AND at <= ? ORDER BY seq DESC LIMIT ?";
-    let rows = sqlx::query(query).bind(node.as_str().to_owned()).bind(at.0).bind(limit).fetch_all(database.reader()).await?;
+    let rows =
+        sqlx::query(query).bind(node.as_str().to_owned()).bind(at.0).bind(limit).fetch_all(database.reader()).await?;
     rows.iter().map(|row| crate::store::body("nodes_record", row)).collect()
 }

@@ -194,5 +194,12 @@ pub fn next_change(entry: &Entry) -> Option<Timestamp> {
 /// An entry for the record, not yet in its chain.
 #[must_use]
 pub fn new_entry(node: &NodeName, what: What, cause: &str, at: Timestamp) -> RecordEntry {
-    RecordEntry { seq: 0, at, node: node.clone(), what, cause: crate::text::display_safe(cause), previous: String::new() }
+    RecordEntry {
+        seq: 0,
+        at,
+        node: node.clone(),
+        what,
+        cause: crate::text::display_safe(cause),
+        previous: String::new(),
+    }
 }

@@ -68,7 +68,10 @@ fn heartbeat(epoch: i64, version: i64, digest: &str) -> Heartbeat {
 
 fn holding_one_trusted_node() -> Cache {
     let mut cache = Cache::default();
-    assert_eq!(cache.snapshot(snapshot(5, 10, "n", &[(1, member(Level::Trusted, 9_000_000))]), "n", NOW), Heard::Changed);
+    assert_eq!(
+        cache.snapshot(snapshot(5, 10, "n", &[(1, member(Level::Trusted, 9_000_000))]), "n", NOW),
+        Heard::Changed
+    );
     cache
 }
 
@@ -100,7 +103,10 @@ fn no_delta_is_applied_onto_another_epochs_state_or_over_a_gap() {
     assert_eq!(cache.delta(&delta(5, 12, &[(1, None)]), NOW), Heard::Differs);
     assert_eq!(Cache::not_before(5).delta(&delta(5, 1, &[]), NOW), Heard::Differs);
     assert_eq!(cache.delta(&delta(5, 11, &[(1, Some(member(Level::Untrusted, 0)))]), NOW), Heard::Changed);
-    assert_eq!(cache.delta(&delta(5, 11, &[(1, Some(member(Level::Trusted, 9)))]), NOW), Heard::Dropped("older_version"));
+    assert_eq!(
+        cache.delta(&delta(5, 11, &[(1, Some(member(Level::Trusted, 9)))]), NOW),
+        Heard::Dropped("older_version")
+    );
     assert_eq!(cache.pools().unwrap()[&pool()].members[&node(1)].level, Level::Untrusted);
 }
 

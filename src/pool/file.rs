@@ -95,7 +95,12 @@ impl PoolFolder {
     ///
     /// # Errors
     /// When it cannot be written; the old file stays.
-    pub fn write_pool(&self, version: (i64, i64), pools: &BTreeMap<PoolName, PoolState>, at: &Moment) -> io::Result<()> {
+    pub fn write_pool(
+        &self,
+        version: (i64, i64),
+        pools: &BTreeMap<PoolName, PoolState>,
+        at: &Moment,
+    ) -> io::Result<()> {
         self.replace("pool", &pool_text(&self.deployment, version, pools, at))
     }
 
@@ -136,7 +141,12 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Everything after the seal.
-fn pool_text(deployment: &DeploymentId, version: (i64, i64), pools: &BTreeMap<PoolName, PoolState>, at: &Moment) -> Vec<u8> {
+fn pool_text(
+    deployment: &DeploymentId,
+    version: (i64, i64),
+    pools: &BTreeMap<PoolName, PoolState>,
+    at: &Moment,
+) -> Vec<u8> {
     let nodes: BTreeSet<&NodeName> = pools.values().flat_map(|pool| pool.members.keys()).collect();
     let listed: Vec<_> = pools
         .iter()

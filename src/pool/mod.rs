@@ -136,7 +136,12 @@ fn signed_by_nodes(key: &TrustedKey) -> bool {
 
 #[async_trait]
 impl Service for Listener {
-    async fn handle(&self, method: &'static Method, _caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
+    async fn handle(
+        &self,
+        method: &'static Method,
+        _caller: Caller,
+        args: Map<String, Value>,
+    ) -> Result<Value, RpcError> {
         let Published { document } = typed(args)?;
         let trust = self.identity.trust.current();
         let refused = |error: crate::security::AuthError| {
@@ -151,7 +156,8 @@ impl Service for Listener {
                 Publication::Heartbeat(heartbeat, heard)
             }
             _ => {
-                let (delta, _) = document.open_for(&self.identity.deployment, &trust, signed_by_nodes).map_err(refused)?;
+                let (delta, _) =
+                    document.open_for(&self.identity.deployment, &trust, signed_by_nodes).map_err(refused)?;
                 Publication::Delta(delta)
             }
         };
@@ -241,7 +247,10 @@ impl Keeper {
         let skew = sent_at.0.abs_diff(heard_at.0);
         metrics::gauge!("spice_pool_clock_skew_seconds").set(skew as f64 / 1000.0);
         if u128::from(skew) > MAX_SKEW.as_millis() {
-            tracing::error!(skew_ms = skew, "this machine's clock and Nodes' differ: set both (NTP); trust ends by the stricter reading");
+            tracing::error!(
+                skew_ms = skew,
+                "this machine's clock and Nodes' differ: set both (NTP); trust ends by the stricter reading"
+            );
         }
     }
 
@@ -253,7 +262,11 @@ impl Keeper {
         let answer = self.rpc.call_within(Topic::Nodes, "pool_snapshot", args, Duration::from_secs(10)).await;
         let snapshot = answer.and_then(|answer| {
             let Published { document } = serde_json::from_value(answer).map_err(|error| RpcError::internal(error))?;
-            let opened = document.open_for::<Snapshot>(&self.identity.deployment, &self.identity.trust.current(), signed_by_nodes);
+            let opened = document.open_for::<Snapshot>(
+                &self.identity.deployment,
+                &self.identity.trust.current(),
+                signed_by_nodes,
+            );
             opened.map_err(|error| RpcError::unauthorized(error.to_string()))
         });
         match snapshot {

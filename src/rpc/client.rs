@@ -152,7 +152,10 @@ impl RpcClient {
             // An unsigned refusal is told (it changes nothing and may name the cause), an unsigned success is not believed.
             let told = reply.result.as_ref().err().map(RpcError::from_failure);
             let told = told.map(|told| format!("; it says: {told}")).unwrap_or_default();
-            return Err(RpcError::unauthorized(format!("the answer of {} is not believed: {error}{told}", topic.as_str())));
+            return Err(RpcError::unauthorized(format!(
+                "the answer of {} is not believed: {error}{told}",
+                topic.as_str()
+            )));
         }
         reply.result.map_err(|failure| RpcError::from_failure(&failure))
     }

@@ -49,7 +49,12 @@ pub trait Service: Send + Sync {
     ///
     /// # Errors
     /// What the caller should be told.
-    async fn handle(&self, method: &'static Method, caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError>;
+    async fn handle(
+        &self,
+        method: &'static Method,
+        caller: Caller,
+        args: Map<String, Value>,
+    ) -> Result<Value, RpcError>;
 }
 
 /// Arguments as a typed value; unknown and missing ones are a clear error.
@@ -57,8 +62,9 @@ pub trait Service: Send + Sync {
 /// # Errors
 /// [`Kind::BadRequest`] naming the argument.
 pub fn typed<T: DeserializeOwned>(args: Map<String, Value>) -> Result<T, RpcError> {
-    serde_json::from_value(Value::Object(args))
-        .map_err(|error| RpcError::bad_request(format!("bad arguments: {}", crate::text::display_safe(&error.to_string()))))
+    serde_json::from_value(Value::Object(args)).map_err(|error| {
+        RpcError::bad_request(format!("bad arguments: {}", crate::text::display_safe(&error.to_string())))
+    })
 }
 
 /// A failure as reply signatures cover it: what decides, and nothing a peer's decoder may normalise.

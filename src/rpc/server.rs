@@ -80,7 +80,12 @@ impl Secured {
     ///
     /// # Errors
     /// When the broker refuses the queue.
-    pub async fn listen(bus: &Bus, topic: Topic, identity: Arc<Identity>, service: Arc<dyn Service>) -> Result<Serving, BusError> {
+    pub async fn listen(
+        bus: &Bus,
+        topic: Topic,
+        identity: Arc<Identity>,
+        service: Arc<dyn Service>,
+    ) -> Result<Serving, BusError> {
         let offered = crate::bus::Service::fanout_only(EXCHANGE, topic.as_str());
         Ok(Serving(bus.serve(offered, Self::new(topic, identity, service)).await?))
     }
@@ -182,7 +187,8 @@ impl Dispatcher for Secured {
                     }
                     Refusal::Auth(error) => (error.kind(), RpcError::unauthorized(error.to_string()).to_failure()),
                 };
-                metrics::counter!("spice_requests_refused_total", "topic" => self.topic.as_str(), "reason" => reason).increment(1);
+                metrics::counter!("spice_requests_refused_total", "topic" => self.topic.as_str(), "reason" => reason)
+                    .increment(1);
                 tracing::warn!(
                     topic = self.topic.as_str(),
                     rpc.method = crate::text::display_safe_to(&incoming.request.method, 64),
@@ -190,7 +196,11 @@ impl Dispatcher for Secured {
                     detail = failure.message,
                     "a request was refused"
                 );
-                return if is_work { Disposition::Poison(format!("refused: {}", failure.message)) } else { self.reply(&incoming, None, Err(failure)) };
+                return if is_work {
+                    Disposition::Poison(format!("refused: {}", failure.message))
+                } else {
+                    self.reply(&incoming, None, Err(failure))
+                };
             }
         };
         let sender = caller.sender.clone();

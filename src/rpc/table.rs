@@ -124,7 +124,14 @@ pub struct Method {
 /// Version of every SPICE endpoint.
 pub const VERSION: &str = "1.0";
 
-const fn method(topic: Topic, name: &'static str, allowed: Allowed, class: Class, args: &'static str, summary: &'static str) -> Method {
+const fn method(
+    topic: Topic,
+    name: &'static str,
+    allowed: Allowed,
+    class: Class,
+    args: &'static str,
+    summary: &'static str,
+) -> Method {
     Method { topic, name, allowed, class, args, summary }
 }
 
@@ -188,13 +195,18 @@ mod tests {
     #[test]
     fn a_method_is_listed_once() {
         for (index, method) in METHODS.iter().enumerate() {
-            assert!(METHODS[index + 1..].iter().all(|other| (other.topic, other.name) != (method.topic, method.name)), "{}", method.name);
+            assert!(
+                METHODS[index + 1..].iter().all(|other| (other.topic, other.name) != (method.topic, method.name)),
+                "{}",
+                method.name
+            );
         }
     }
 
     #[test]
     fn no_role_of_a_machine_may_administer() {
-        let machines = [Role::Checks, Role::Nodes, Role::Adapter("command".parse().unwrap()), Role::Agent("n1".parse().unwrap())];
+        let machines =
+            [Role::Checks, Role::Nodes, Role::Adapter("command".parse().unwrap()), Role::Agent("n1".parse().unwrap())];
         for method in METHODS.iter().filter(|method| method.allowed.is_for_people()) {
             assert!(!method.allowed.permits(&machines), "{}", method.name);
         }

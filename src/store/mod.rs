@@ -102,7 +102,11 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError::Row`] naming the first row that cannot be read.
-    pub async fn load<T: DeserializeOwned>(&self, table: &'static str, query: &'static str) -> Result<Vec<T>, StoreError> {
+    pub async fn load<T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+        query: &'static str,
+    ) -> Result<Vec<T>, StoreError> {
         let rows = sqlx::query(query).fetch_all(&self.pool).await?;
         rows.iter().map(|row| body(table, row)).collect()
     }
@@ -185,7 +189,8 @@ pub fn to_body<T: Serialize>(value: &T) -> String {
 /// # Errors
 /// [`StoreError::Row`].
 pub fn body<T: DeserializeOwned>(table: &'static str, row: &AnyRow) -> Result<T, StoreError> {
-    let key: String = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()))?;
+    let key: String =
+        row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()))?;
     let text: String = row.try_get("body")?;
     serde_json::from_str(&text).map_err(|error| StoreError::Row { table, key, error: error.to_string() })
 }
@@ -196,7 +201,8 @@ mod tests {
 
     async fn fresh() -> (tempfile::TempDir, Database) {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open(&format!("sqlite://{}/{{role}}.sqlite", folder.path().display()), "nodes").await.unwrap();
+        let database =
+            Database::open(&format!("sqlite://{}/{{role}}.sqlite", folder.path().display()), "nodes").await.unwrap();
         (folder, database)
     }
 
@@ -204,13 +210,20 @@ mod tests {
     async fn what_was_committed_is_there_after_reopening_and_the_rest_is_not() {
         let (folder, database) = fresh().await;
         let mut changes = database.begin().await.unwrap();
-        changes.execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "\"kept\"".into()]).await.unwrap();
+        changes
+            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "\"kept\"".into()])
+            .await
+            .unwrap();
         changes.commit().await.unwrap();
         let mut changes = database.begin().await.unwrap();
-        changes.execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n2".into(), "\"lost\"".into()]).await.unwrap();
+        changes
+            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n2".into(), "\"lost\"".into()])
+            .await
+            .unwrap();
         drop(changes);
         database.close().await;
-        let again = Database::open(&format!("sqlite://{}/nodes.sqlite", folder.path().display()), "nodes").await.unwrap();
+        let again =
+            Database::open(&format!("sqlite://{}/nodes.sqlite", folder.path().display()), "nodes").await.unwrap();
         let rows: Vec<String> = again.load("nodes_node", "SELECT name, body FROM nodes_node").await.unwrap();
         assert_eq!(rows, ["kept"]);
     }
@@ -219,9 +232,13 @@ mod tests {
     async fn a_damaged_row_is_named() {
         let (_folder, database) = fresh().await;
         let mut changes = database.begin().await.unwrap();
-        changes.execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "{half".into()]).await.unwrap();
+        changes
+            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "{half".into()])
+            .await
+            .unwrap();
         changes.commit().await.unwrap();
-        let error = database.load::<serde_json::Value>("nodes_node", "SELECT name, body FROM nodes_node").await.unwrap_err();
+        let error =
+            database.load::<serde_json::Value>("nodes_node", "SELECT name, body FROM nodes_node").await.unwrap_err();
         assert!(error.to_string().contains("\"n1\" of nodes_node"), "{error}");
     }
 

@@ -121,7 +121,7 @@ def falsified(fault):
     return {"deployment": {"deployment": "other"}, "boot": {"boot_id": "boot-0"}}.get(fault, {})
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(steps, min_size=1, max_size=4), extra_specs, configurations, st.lists(st.sampled_from(NODES), max_size=6)
 )

@@ -174,7 +174,7 @@ fn pass_that_counts<'a>(
             && pass.boot == facts.boots.count()
             && (pool.accept_self_report || !pass.own_word)
             && standing.forget_up_to.is_none_or(|at| pass.evidence_at > at)
-            && spent.is_none_or(|spent| pass.order > *spent)
+            && spent.is_none_or(|spent| !spent.covers(pass))
             && pass.evidence_at <= now.plus(MAX_SKEW)
             && now < expires_at(pass, check)
     };

@@ -81,6 +81,30 @@ pub enum OverrideError {
     NoSuchPool(PoolName),
 }
 
+/// Which passes of a check no longer count towards trust, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spent {
+    /// Those whose evidence is not newer: seen expired, or made during the hold-down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Timestamp>,
+    /// Those of runs up to here: the clock was stepped back, so that their evidence lies in the future.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunOrder>,
+}
+
+impl Spent {
+    /// Whether `pass` is among them.
+    #[must_use]
+    pub fn covers(&self, pass: &Pass) -> bool {
+        self.evidence.is_some_and(|at| pass.evidence_at <= at) || self.run.is_some_and(|run| pass.order <= run)
+    }
+
+    fn also(self, other: Self) -> Self {
+        Self { evidence: self.evidence.max(other.evidence), run: self.run.max(other.run) }
+    }
+}
+
 /// What sticks to one node in one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,9 +115,9 @@ pub struct Standing {
     /// The newest failure an administrator's release has forgiven, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub forgiven: BTreeMap<CheckName, RunOrder>,
-    /// Passes of runs up to here no longer count, per check: expired, from the future, or made during the hold-down.
+    /// Passes that no longer count, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub spent: BTreeMap<CheckName, RunOrder>,
+    pub spent: BTreeMap<CheckName, Spent>,
     /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forget_up_to: Option<Timestamp>,
@@ -175,7 +199,8 @@ impl Standing {
             return false;
         }
         self.distrust.remove(&check.name);
-        self.spend(&check.name, state.passes.iter().filter(|pass| pass.evidence_at < ends));
+        let early = state.passes.iter().map(|pass| pass.evidence_at).filter(|at| *at < ends).max();
+        self.spend(&check.name, Spent { evidence: early, run: None });
         true
     }
 
@@ -188,25 +213,24 @@ impl Standing {
         max_skew: Duration,
     ) -> bool {
         let limit = now.plus(max_skew);
-        let outdated = state.passes.iter().filter(|p| expires_at(p, check) <= now || p.evidence_at > limit);
-        self.spend(&check.name, outdated)
+        let expired = state.passes.iter().filter(|pass| expires_at(pass, check) <= now);
+        let future = state.passes.iter().filter(|pass| pass.evidence_at > limit);
+        let evidence = expired.map(|pass| pass.evidence_at).max();
+        self.spend(&check.name, Spent { evidence, run: future.map(|pass| pass.order).max() })
     }
 
     /// Makes it final that no pass made so far counts.
     pub(super) fn spend_all(&mut self, check: &CheckName, state: &CheckState) {
-        self.spend(check, state.passes.iter());
+        self.spend(check, Spent { evidence: None, run: state.passes.last().map(|pass| pass.order) });
     }
 
-    fn spend<'a>(&mut self, check: &CheckName, passes: impl Iterator<Item = &'a Pass>) -> bool {
-        let newest = passes.map(|pass| pass.order).max();
-        let before = self.spent.get(check).copied();
-        match newest {
-            Some(newest) if before.is_none_or(|before| newest > before) => {
-                self.spent.insert(check.clone(), newest);
-                true
-            }
-            _ => false,
+    fn spend(&mut self, check: &CheckName, more: Spent) -> bool {
+        let before = self.spent.get(check).copied().unwrap_or_default();
+        let after = before.also(more);
+        if before != after {
+            self.spent.insert(check.clone(), after);
         }
+        before != after
     }
 
     /// An administrator lets the node back to `unknown`: distrust and override end, passes up to `now` are forgotten.
@@ -242,9 +266,8 @@ impl Standing {
                 true
             })
         });
-        for (name, order) in &other.spent {
-            let mine = self.spent.entry(name.clone()).or_insert(*order);
-            *mine = (*mine).max(*order);
+        for (name, spent) in &other.spent {
+            self.spend(name, *spent);
         }
         self.forget_up_to = self.forget_up_to.max(other.forget_up_to);
         self.overriding = None;

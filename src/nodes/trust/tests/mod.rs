@@ -3,10 +3,12 @@
 
 mod administration;
 mod boots;
+mod histories;
 
 mod keys;
 mod levels;
 mod loosening;
+mod oracle;
 
 mod recovery;
 

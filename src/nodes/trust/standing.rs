@@ -12,6 +12,7 @@ use crate::text::display_safe;
 
 use super::MAX_OVERRIDE_MS;
 use super::boot::Boots;
+use super::node::NodeFacts;
 use super::state::{CheckState, Pass};
 
 /// Distrust because of one check.
@@ -118,9 +119,6 @@ pub struct Standing {
     /// Passes that no longer count, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub spent: BTreeMap<CheckName, Spent>,
-    /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forget_up_to: Option<Timestamp>,
     /// The override, if there is one.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
@@ -163,24 +161,30 @@ impl Standing {
 
     /// The passes in `state` that count towards ending the distrust by `check`.
     #[must_use]
-    pub fn recovery_passes(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> u32 {
+    pub fn recovery_passes(
+        &self,
+        pool: &PoolPolicy,
+        check: &CheckPolicy,
+        state: &CheckState,
+        facts: &NodeFacts,
+    ) -> u32 {
         let Some(distrust) = self.distrust.get(&check.name) else { return 0 };
         let generation = state.generation_of(check);
         let counts = |pass: &&Pass| {
             pass.order > distrust.last_failure
                 && pass.issued_at > distrust.failed_at
                 && generation == Some(pass.generation)
-                && pass.boot == boots.count()
+                && pass.boot == facts.boots.count()
                 && (pool.accept_self_report || !pass.own_word)
-                && self.forget_up_to.is_none_or(|at| pass.evidence_at > at)
+                && facts.remembers(pass)
         };
         u32::try_from(state.passes.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }
 
     /// Whether the node has passed often enough since; the hold-down remains to be waited for.
     #[must_use]
-    pub fn has_recovered(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> bool {
-        self.recovery_passes(pool, check, state, boots) >= check.judgement.recover_after.max(1)
+    pub fn has_recovered(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, facts: &NodeFacts) -> bool {
+        self.recovery_passes(pool, check, state, facts) >= check.judgement.recover_after.max(1)
     }
 
     /// Ends the distrust by `check` where passes and hold-down allow; true where it ended.
@@ -189,13 +193,13 @@ impl Standing {
         pool: &PoolPolicy,
         check: &CheckPolicy,
         state: &CheckState,
-        boots: &Boots,
+        facts: &NodeFacts,
         now: Timestamp,
     ) -> bool {
         let Some(ends) = self.distrust.get(&check.name).map(|distrust| distrust.hold_down_ends(check)) else {
             return false;
         };
-        if now < ends || !self.has_recovered(pool, check, state, boots) {
+        if now < ends || !self.has_recovered(pool, check, state, facts) {
             return false;
         }
         self.distrust.remove(&check.name);
@@ -219,11 +223,6 @@ impl Standing {
         self.spend(&check.name, Spent { evidence, run: future.map(|pass| pass.order).max() })
     }
 
-    /// Makes it final that no pass made so far counts.
-    pub(super) fn spend_all(&mut self, check: &CheckName, state: &CheckState) {
-        self.spend(check, Spent { evidence: None, run: state.passes.last().map(|pass| pass.order) });
-    }
-
     fn spend(&mut self, check: &CheckName, more: Spent) -> bool {
         let before = self.spent.get(check).copied().unwrap_or_default();
         let after = before.also(more);
@@ -233,11 +232,10 @@ impl Standing {
         before != after
     }
 
-    /// An administrator lets the node back to `unknown`: distrust and override end, passes up to `now` are forgotten.
-    pub fn release(&mut self, states: &BTreeMap<CheckName, CheckState>, now: Timestamp) {
+    /// An administrator lets the node back to `unknown`: distrust and override end. The node forgets its passes.
+    pub(super) fn release(&mut self, states: &BTreeMap<CheckName, CheckState>) {
         self.distrust.clear();
         self.overriding = None;
-        self.forget_up_to = self.forget_up_to.max(Some(now));
         for (name, state) in states {
             if let Some(failure) = state.last_failure() {
                 self.forgiven.insert(name.clone(), failure.order);
@@ -247,8 +245,8 @@ impl Standing {
 
     /// What a node that is registered again inherits from the one that was deleted: everything but the override.
     #[must_use]
-    pub fn inherit(&self, now: Timestamp) -> Self {
-        Self { overriding: None, forget_up_to: self.forget_up_to.max(Some(now)), ..self.clone() }
+    pub fn inherit(&self) -> Self {
+        Self { overriding: None, ..self.clone() }
     }
 
     /// Two inheritances as one: what either distrusts is distrusted, what both forgave is forgiven.
@@ -269,7 +267,6 @@ impl Standing {
         for (name, spent) in &other.spent {
             self.spend(name, *spent);
         }
-        self.forget_up_to = self.forget_up_to.max(other.forget_up_to);
         self.overriding = None;
         self
     }

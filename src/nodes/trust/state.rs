@@ -205,6 +205,14 @@ impl CheckState {
         }
     }
 
+    /// Forgets all passes but what they had ended.
+    pub(super) fn forget_passes(&mut self) {
+        for pass in &mut self.passes {
+            // Generations begin at 1, so these are of none.
+            pass.generation = 0;
+        }
+    }
+
     /// What a deleted node leaves behind: failures stand, passes are gone.
     #[must_use]
     pub fn tombstone(&self) -> Self {

@@ -173,7 +173,7 @@ impl World {
                 }
             }
             Step::Reregister => {
-                let tombstone = self.story.node.tombstone(now);
+                let tombstone = self.story.node.tombstone();
                 self.story.node = NodeTrust::registered_again("uuid-2", &[tombstone], now);
             }
         }

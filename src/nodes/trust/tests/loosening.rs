@@ -26,7 +26,8 @@ fn the_same_policy_and_a_stricter_one_loosen_nothing() {
 
 #[test]
 fn every_way_of_asking_for_less_is_named() {
-    let cases: [(fn(&mut Policy), &str); 14] = [
+    type Case = (fn(&mut Policy), &'static str);
+    let cases: [Case; 14] = [
         (|new| drop(new.checks.remove(0)), "pool default required check a, which is deleted"),
         (|new| new.checks[0].pools.clear(), "pool default no longer requires check a"),
         (

@@ -45,15 +45,23 @@ pub fn root() -> PathBuf {
 
 /// The broker that tests share.
 fn shared_broker() -> &'static Ports {
-    static SHARED: OnceLock<Ports> = OnceLock::new();
-    SHARED.get_or_init(|| {
+    // The supervisor is kept, never waited for: when this process ends, its end of the pipe closes, and the supervisor stops the broker.
+    static SHARED: OnceLock<(Ports, Option<std::process::Child>)> = OnceLock::new();
+    let (ports, _) = SHARED.get_or_init(|| {
         if let (Ok(amqp), Ok(http)) = (std::env::var("SPICE_BROKER_AMQP"), std::env::var("SPICE_BROKER_HTTP")) {
-            return Ports::from_lines(&format!("SPICE_BROKER_AMQP={amqp}\nSPICE_BROKER_HTTP={http}"));
+            let mut text = format!("SPICE_BROKER_AMQP={amqp}\nSPICE_BROKER_HTTP={http}\n");
+            for name in ["SPICE_BROKER_AMQPS", "SPICE_BROKER_TLS"] {
+                if let Ok(value) = std::env::var(name) {
+                    text.push_str(&format!("{name}={value}\n"));
+                }
+            }
+            return (Ports::from_lines(&text), None);
         }
         let folder = tempfile::Builder::new().prefix("spice-broker-").tempdir().expect("a folder").keep();
-        // Never waited for: when this process ends, its end of the pipe closes, and the supervisor stops the broker and goes.
-        run_supervised(&folder, true).0
-    })
+        let (ports, supervisor) = run_supervised(&folder, true);
+        (ports, Some(supervisor))
+    });
+    ports
 }
 
 /// Starts `tools/broker run` and waits until it reports its ports.

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long anything in a test may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ports of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,6 +287,18 @@ pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "still not: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waiting for what a test expects, but not for ever.
+pub trait Soon<T> {
+    /// The next item; fails the test when there is none within [`PATIENCE`].
+    async fn soon(&mut self) -> T;
+}
+
+impl<T> Soon<T> for tokio::sync::mpsc::UnboundedReceiver<T> {
+    async fn soon(&mut self) -> T {
+        tokio::time::timeout(PATIENCE, self.recv()).await.expect("nothing arrived").expect("the sender lives")
     }
 }
 

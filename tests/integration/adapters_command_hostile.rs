@@ -197,34 +197,57 @@ async fn a_user_that_is_root_or_does_not_exist_is_refused() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_cannot_change_user_says_what_to_do() {
+/// What the launcher reports when a service that is not root starts it, with these capabilities kept.
+fn launched_by_games(capabilities: &str) -> String {
     use std::io::{Read, Write};
-    use std::os::unix::process::CommandExt;
     let plugins = Plugins::new();
-    plugins.script("ok", "#!/bin/sh\necho ok\n", json!({}));
-    // The launcher as an unprivileged service would start it: a copy that `games` can reach.
+    plugins.script(
+        "ok",
+        "#!/bin/sh\ngrep -q '^CapEff:.0*$' /proc/$$/status && [ \"$(id -u)\" = 65534 ] && exit 7\n",
+        json!({}),
+    );
+    let program = plugins.path("ok.sh");
+    // A copy that `games` can reach.
     let launcher = plugins.path("spiced");
     std::fs::copy(env!("CARGO_BIN_EXE_spiced"), &launcher).unwrap();
     chmod(&launcher, 0o755);
-    let games = nix::unistd::User::from_name("games").unwrap().unwrap();
     let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let mut child = std::process::Command::new(launcher)
-        .arg("exec-plugin")
-        .uid(games.uid.as_raw())
-        .gid(games.gid.as_raw())
+    let kept = [format!("--inh-caps={capabilities}"), format!("--ambient-caps={capabilities}")];
+    let mut child = std::process::Command::new("setpriv")
+        .args(["--reuid=games", "--regid=games", "--clear-groups"])
+        .args(kept)
+        .args([launcher.as_os_str(), "exec-plugin".as_ref()])
         .stdin(std::os::fd::OwnedFd::from(theirs))
         .spawn()
         .unwrap();
-    let program = plugins.path("ok.sh");
     let job = json!({"program": program, "sha256": sha256(&program), "argv": ["ok"], "environment": {}, "stdin": null, "timeout_ms": 5000,
-        "confinement": {"uid": 65534, "gid": 65534, "memory_bytes": 1 << 28, "cpu_s": 5, "processes": 10, "files": 32, "file_bytes": 0,
+        "confinement": {"uid": 65534, "gid": 65534, "memory_bytes": 1 << 28, "cpu_s": 5, "processes": 1000, "files": 32, "file_bytes": 0,
         "secret_files": []}});
     writeln!(ours, "{job}").unwrap();
     let mut report = String::new();
     ours.read_to_string(&mut report).unwrap();
     child.wait().unwrap();
+    report
+}
+
+#[test]
+fn a_service_that_is_not_root_needs_three_capabilities_and_says_so() {
+    let report = launched_by_games("-all");
     assert!(report.contains("cannot change to the plugins' user") && report.contains("CAP_SETUID"), "{report}");
+    let report = launched_by_games("+setuid,+setgid,+kill");
+    assert!(report.contains("\"exited\":7"), "another user, without the service's capabilities: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_forks_and_dies_all_the_time_is_caught() {
+    let mut plugins = Plugins::new();
+    plugins.settings.user = "daemon".to_owned();
+    let uid = nix::unistd::User::from_name("daemon").unwrap().unwrap().uid.as_raw();
+    let comet = "#!/usr/bin/perl\nuse POSIX; $| = 1; print \"gone\\n\"; close STDOUT; close STDERR;\nif (fork == 0) { while (1) { fork and exit; POSIX::setsid(); } }\nselect undef, undef, undef, 0.3;\n";
+    plugins.script("comet", comet, json!({"limits": {"processes": 20}}));
+    let result = plugins.run("comet", json!({})).await;
+    assert_eq!((result.status, result.reason.as_str()), (Status::Pass, "gone"));
+    assert_eq!(processes_of(uid), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -146,6 +146,7 @@ impl<'a> Run<'a> {
                 Vec::new()
             }
             Err(PollError::Transport(told) | PollError::Fault(told)) => {
+                tracing::warn!(check = %self.request.check, hosts = ask.nodes.len(), reason = told, "the verifier could not be asked");
                 self.report_all(&ask.nodes, Status::Error, &told, requested_at).await;
                 Vec::new()
             }

@@ -62,6 +62,17 @@ async fn a_run_nobody_waits_for_any_more_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_whose_turn_never_comes_are_errors_not_timeouts_of_their_own() {
+    let mut plugins = Plugins::new();
+    plugins.settings.concurrency = 1;
+    plugins.script("slow", "#!/bin/sh\nsleep 30\n", json!({}));
+    let mut results = plugins.runner().run(request(&nodes(3), json!({"plugin": "slow"}), 3.0)).await;
+    results.sort_by_key(|result| result.status.as_str());
+    assert_eq!(results.iter().map(|r| r.status).collect::<Vec<_>>(), [Status::Error, Status::Error, Status::Timeout]);
+    assert!(results[0].reason.contains("busy"), "{}", results[0].reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_stopped_and_is_an_error() {
     let plugins = Plugins::new();
     let limits = json!({"limits": {"output_bytes": 4096}});

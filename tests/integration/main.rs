@@ -5,10 +5,14 @@
 mod adapters_command;
 mod adapters_command_hostile;
 mod adapters_oat;
+mod attacks;
+mod bad_input;
 mod bus;
 mod bus_outage;
 mod bus_python;
 mod bus_work;
+mod cloud;
+mod end_to_end;
 mod lab;
 mod oat;
 mod plugins;

@@ -74,7 +74,7 @@ impl RpcServer {
             Err(failure) => {
                 self.core.count_refused("request", &failure.to_string());
                 if let Some(to) = to {
-                    self.reply(&to, Reply::failure(failure), permit).await;
+                    self.reply(&to, Reply::failure(*failure), permit).await;
                 }
                 return;
             }

@@ -329,7 +329,7 @@ impl Peer {
     pub async fn start(url: &str, options: &[&str]) -> Self {
         let python = tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python");
         let mut command = Command::new(python);
-        command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]);
+        command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]).env("PYTHONWARNINGS", "ignore");
         for option in options {
             command.args(["--option", option]);
         }

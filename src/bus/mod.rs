@@ -197,9 +197,7 @@ impl Bus {
     /// [`BusError::Refused`] when the broker has an exchange or queue with other flags (406) or denies it (403); [`BusError::Options`] when the
     /// service contradicts itself.
     pub async fn serve(&self, service: Service, dispatcher: Arc<dyn Dispatcher>) -> Result<Server, BusError> {
-        let Inner { options, consuming, publisher, shutdown, .. } = &*self.0;
-        server::start(consuming.clone(), Arc::clone(options), Arc::clone(publisher), service, dispatcher, shutdown)
-            .await
+        server::start(self, service, dispatcher).await
     }
 
     /// Whether the broker is reached right now (both connections), and every change of that.

@@ -107,6 +107,11 @@ impl Publisher {
                     link.forget_declared();
                     redeclarations += 1;
                 }
+                // A queue that we make ourselves was deleted by somebody.
+                BusError::Unroutable { .. } if redeclarations == 0 && makes_queue(message.needs) => {
+                    link.forget_declared();
+                    redeclarations += 1;
+                }
                 BusError::Disconnected(_) => {
                     // lapin may notice the broken channel a moment before the connection's watcher does.
                     let _ = tokio::time::timeout_at(
@@ -197,6 +202,11 @@ impl Publisher {
 /// Whether something must be there that others make.
 fn expects_others(needs: &[Object]) -> bool {
     needs.iter().any(|object| matches!(object, Object::Exchange(exchange) if exchange.passive))
+}
+
+/// Whether the queue that should take the message is one we declare.
+fn makes_queue(needs: &[Object]) -> bool {
+    needs.iter().any(|object| matches!(object, Object::Queue(_)))
 }
 
 async fn open_channel(link: &Link) -> Result<Channel, BusError> {

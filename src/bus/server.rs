@@ -5,7 +5,7 @@
 //! session comes again from the broker.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll};
@@ -15,6 +15,7 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,16 +30,22 @@ use super::rpc_server::RpcServer;
 use super::service::{Delivery, Dispatcher, Disposition, Service};
 use super::topology::{self, Object};
 use super::work_server::WorkServer;
+use super::{Bus, Inner};
 use crate::text::display_safe;
 
 /// Most messages of an RPC server that are fetched ahead of being carried out.
 const RPC_PREFETCH: u16 = 16;
+
+/// Refused messages are logged at most this often.
+const REFUSAL_LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// A running server. Dropping it stops it at once: what it was carrying out is aborted, work comes again.
 pub struct Server {
     core: Arc<Core>,
     serving: watch::Receiver<bool>,
     task: Option<tokio::task::JoinHandle<()>>,
+    /// Its connections, which must last as long as it serves.
+    _bus: Bus,
 }
 
 impl Server {
@@ -77,6 +84,8 @@ pub(crate) struct Core {
     pub publisher: Arc<Publisher>,
     pub dispatcher: Arc<dyn Dispatcher>,
     pub permits: Arc<Semaphore>,
+    /// When a refusal was last logged, and how many were not since.
+    refused: Mutex<(Option<Instant>, u64)>,
     pub tasks: TaskTracker,
     /// No more requests are taken.
     pub stop: CancellationToken,
@@ -93,21 +102,16 @@ pub(crate) enum Origin {
 }
 
 /// Starts serving; returns once the first session consumes.
-pub(crate) async fn start(
-    links: Links,
-    options: Arc<BusOptions>,
-    publisher: Arc<Publisher>,
-    service: Service,
-    dispatcher: Arc<dyn Dispatcher>,
-    shutdown: &CancellationToken,
-) -> Result<Server, BusError> {
+pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispatcher>) -> Result<Server, BusError> {
     check(&service)?;
+    let Inner { options, consuming, publisher, shutdown, .. } = &*bus.0;
     let core = Arc::new(Core {
         permits: Arc::new(Semaphore::new(usize::from(service.concurrency.max(1)))),
         service,
-        options,
-        publisher,
+        options: Arc::clone(options),
+        publisher: Arc::clone(publisher),
         dispatcher,
+        refused: Mutex::default(),
         tasks: TaskTracker::new(),
         stop: shutdown.child_token(),
         abort: shutdown.child_token(),
@@ -118,10 +122,10 @@ pub(crate) async fn start(
         Delivery::Rpc => Handler::Rpc(Arc::new(RpcServer::new(Arc::clone(&core)))),
         Delivery::Work { .. } => Handler::Work(Arc::new(WorkServer::new(Arc::clone(&core)))),
     };
-    let runner = Runner { core: Arc::clone(&core), links, handler, serving };
+    let runner = Runner { core: Arc::clone(&core), links: consuming.clone(), handler, serving };
     let task = tokio::spawn(runner.run(first));
     // From here on a dropped future stops the server.
-    let server = Server { core, serving: watch_serving, task: Some(task) };
+    let server = Server { core, serving: watch_serving, task: Some(task), _bus: bus.clone() };
     match started.await {
         Ok(Ok(())) => Ok(server),
         Ok(Err(error)) => Err(error),
@@ -390,10 +394,21 @@ impl Core {
         caught(self.dispatcher.dispatch(incoming), &self.service.topic).await
     }
 
-    /// Counts a message that was not taken, and says why.
+    /// Counts a message that was not taken, and says why, at most once a second: whoever can send can send rubbish in masses.
     pub(crate) fn count_refused(&self, reason: &'static str, detail: &str) {
         metrics::counter!("spice_bus_messages_refused_total", "reason" => reason).increment(1);
-        tracing::warn!(bus.topic = %display_safe(&self.service.topic), bus.reason = reason, "a message was refused: {detail}");
+        let now = Instant::now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged, unlogged) = &mut *refused;
+        if logged.is_some_and(|at| now.duration_since(at) < REFUSAL_LOG_PERIOD) {
+            *unlogged += 1;
+            return;
+        }
+        let others = std::mem::take(unlogged);
+        *logged = Some(now);
+        drop(refused);
+        let topic = display_safe(&self.service.topic);
+        tracing::warn!(bus.topic = %topic, bus.reason = reason, bus.others = others, "a message was refused: {}", display_safe(detail));
     }
 }
 

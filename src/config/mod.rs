@@ -3,15 +3,17 @@
 //! | step | file | gives |
 //! |---|---|---|
 //! | as written | `file` | every assignment with its place, and what is no assignment |
-//! | as meant | `options`, `table`, `values` | the one table of options; values of the right type and range |
-//! | as used | `settings`, `sections` | typed settings per section, contradictions between options found |
+//! | as meant | `options`, `table`, `values`, `references` | the one table of options; values of the right type and range |
+//! | as used | `settings`, `bus_settings`, `sections` | typed settings per section, contradictions between options found |
 //!
 //! Files are read once, strictly: unknown options and all other faults are reported together, each with its place. The
 //! sample file comes from the same table (`sample`), so it cannot name an option that does not exist.
 
+mod bus_settings;
 mod fault;
 mod file;
 mod options;
+mod references;
 mod sample;
 mod secret;
 mod sections;

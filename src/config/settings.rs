@@ -4,20 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bus_settings;
 use super::fault::{ConfigFault, Warning};
 use super::file::Written;
 use super::secret::Secret;
 use super::sections::{
-    AdapterSettings, BusSettings, ChecksSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings,
-    NodesSettings, NotificationSettings, OpenAttestationSettings, PoolSettings, RabbitSettings, ResultsSetting,
-    SecuritySettings, SpicectlSettings,
+    AdapterSettings, BusSettings, ChecksSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
+    NotificationSettings, OpenAttestationSettings, PoolSettings, SecuritySettings, SpicectlSettings,
 };
 use super::values::Values;
 use crate::names::{AdapterName, DeploymentId};
 
-const DEFAULT: &str = "DEFAULT";
-const RABBIT: &str = "oslo_messaging_rabbit";
-const OSLO_NOTIFICATIONS: &str = "oslo_messaging_notifications";
+pub(super) const DEFAULT: &str = "DEFAULT";
 const OAT: &str = "openattestation";
 
 /// Where settings come from; later ones win.
@@ -80,13 +78,13 @@ impl Settings {
     pub(super) fn from_values(mut values: Values) -> Result<(Self, Vec<Warning>), Vec<ConfigFault>> {
         let v = &mut values;
         let deployment = deployment(v);
-        let bus = bus(v);
+        let bus = bus_settings::bus(v);
         let settings = deployment.map(|deployment| Self {
             deployment,
             state_dir: folder(v, "spice", "state_dir"),
             debug: v.flag(DEFAULT, "debug"),
             log_json: v.flag(DEFAULT, "log_json"),
-            notifications: notifications(v, &bus),
+            notifications: bus_settings::notifications(v, &bus),
             security: security(v),
             database: DatabaseSettings { connection: Secret::new(v.text("database", "connection")) },
             checks: checks(v),
@@ -127,12 +125,12 @@ fn deployment(v: &mut Values) -> Option<DeploymentId> {
     }
 }
 
-fn some_text(v: &mut Values, section: &'static str, name: &'static str) -> Option<String> {
+pub(super) fn some_text(v: &mut Values, section: &'static str, name: &'static str) -> Option<String> {
     Some(v.text(section, name)).filter(|text| !text.is_empty())
 }
 
 /// Text that must not be emptied.
-fn full_text(v: &mut Values, section: &'static str, name: &'static str) -> String {
+pub(super) fn full_text(v: &mut Values, section: &'static str, name: &'static str) -> String {
     let text = v.text(section, name);
     if text.is_empty() {
         v.refuse(section, name, "must not be empty; remove the line for the default");
@@ -149,7 +147,12 @@ fn history(v: &mut Values, section: &'static str) -> Duration {
 }
 
 /// A certificate and its key come together.
-fn pair(v: &mut Values, section: &'static str, cert: &'static str, key: &'static str) -> [Option<PathBuf>; 2] {
+pub(super) fn pair(
+    v: &mut Values,
+    section: &'static str,
+    cert: &'static str,
+    key: &'static str,
+) -> [Option<PathBuf>; 2] {
     let both = [v.path(section, cert), v.path(section, key)];
     match both {
         [Some(_), None] => v.refuse(section, cert, format!("needs {key} beside it")),
@@ -157,88 +160,6 @@ fn pair(v: &mut Values, section: &'static str, cert: &'static str, key: &'static
         _ => {}
     }
     both
-}
-
-fn bus(v: &mut Values) -> BusSettings {
-    let transport_url = v.text(DEFAULT, "transport_url");
-    let agents = some_text(v, "agents", "transport_url").unwrap_or_else(|| transport_url.clone());
-    let bus = BusSettings {
-        transport_url: Secret::new(transport_url),
-        control_exchange: full_text(v, DEFAULT, "control_exchange"),
-        rpc_response_timeout: v.seconds(DEFAULT, "rpc_response_timeout"),
-        rpc_ping_enabled: v.flag(DEFAULT, "rpc_ping_enabled"),
-        rabbit: rabbit(v),
-        agents_transport_url: Secret::new(agents),
-    };
-    if u64::from(bus.rabbit.kombu_missing_consumer_retry_timeout) > bus.rpc_response_timeout.as_secs() {
-        let why = "is longer than rpc_response_timeout: replies are offered to callers that have given up";
-        v.warn(RABBIT, "kombu_missing_consumer_retry_timeout", why);
-    }
-    bus
-}
-
-fn rabbit(v: &mut Values) -> RabbitSettings {
-    let [ssl_cert_file, ssl_key_file] = pair(v, RABBIT, "ssl_cert_file", "ssl_key_file");
-    let rabbit = RabbitSettings {
-        amqp_durable_queues: v.flag(RABBIT, "amqp_durable_queues"),
-        amqp_auto_delete: v.flag(RABBIT, "amqp_auto_delete"),
-        rabbit_quorum_queue: v.flag(RABBIT, "rabbit_quorum_queue"),
-        rabbit_transient_quorum_queue: v.flag(RABBIT, "rabbit_transient_quorum_queue"),
-        rabbit_quorum_delivery_limit: v.number(RABBIT, "rabbit_quorum_delivery_limit"),
-        rabbit_quorum_max_memory_length: v.number(RABBIT, "rabbit_quorum_max_memory_length"),
-        rabbit_quorum_max_memory_bytes: v.number(RABBIT, "rabbit_quorum_max_memory_bytes"),
-        rabbit_transient_queues_ttl: v.number(RABBIT, "rabbit_transient_queues_ttl"),
-        rabbit_qos_prefetch_count: v.number(RABBIT, "rabbit_qos_prefetch_count"),
-        rabbit_login_method: v.text(RABBIT, "rabbit_login_method"),
-        heartbeat_timeout_threshold: v.number(RABBIT, "heartbeat_timeout_threshold"),
-        kombu_reconnect_delay: v.decimal(RABBIT, "kombu_reconnect_delay"),
-        kombu_missing_consumer_retry_timeout: v.number(RABBIT, "kombu_missing_consumer_retry_timeout"),
-        rabbit_retry_interval: v.number(RABBIT, "rabbit_retry_interval"),
-        rabbit_retry_backoff: v.number(RABBIT, "rabbit_retry_backoff"),
-        rabbit_interval_max: v.number(RABBIT, "rabbit_interval_max"),
-        direct_mandatory_flag: v.flag(RABBIT, "direct_mandatory_flag"),
-        ssl: v.flag(RABBIT, "ssl"),
-        ssl_ca_file: v.path(RABBIT, "ssl_ca_file"),
-        ssl_cert_file,
-        ssl_key_file,
-    };
-    if rabbit.rabbit_quorum_queue && rabbit.amqp_auto_delete {
-        v.refuse(
-            RABBIT,
-            "amqp_auto_delete",
-            "cannot be true together with rabbit_quorum_queue: the broker refuses such queues",
-        );
-    }
-    if !rabbit.ssl && (rabbit.ssl_ca_file.is_some() || rabbit.ssl_cert_file.is_some()) {
-        v.warn(RABBIT, "ssl", "is false, so the certificates given are not used");
-    }
-    rabbit
-}
-
-fn notifications(v: &mut Values, bus: &BusSettings) -> NotificationSettings {
-    let own = some_text(v, OSLO_NOTIFICATIONS, "transport_url");
-    let settings = NotificationSettings {
-        enabled: v.text(OSLO_NOTIFICATIONS, "driver") != "noop",
-        transport_url: own.map_or_else(|| bus.transport_url.clone(), Secret::new),
-        topics: v.list(OSLO_NOTIFICATIONS, "topics"),
-        // -1: for ever.
-        retry: u32::try_from(v.number::<i64>(OSLO_NOTIFICATIONS, "retry")).ok(),
-        exchange: full_text(v, "notifications", "exchange"),
-        declare: match v.text("notifications", "declare").as_str() {
-            "active" => DeclareSetting::Active,
-            _ => DeclareSetting::Passive,
-        },
-        results: match v.text("notifications", "results").as_str() {
-            "all" => ResultsSetting::All,
-            "none" => ResultsSetting::None,
-            _ => ResultsSetting::Changes,
-        },
-        project_id: some_text(v, "notifications", "project_id"),
-    };
-    if settings.enabled && settings.topics.is_empty() {
-        v.refuse(OSLO_NOTIFICATIONS, "topics", "names no topic; set driver = noop to send nothing");
-    }
-    settings
 }
 
 fn security(v: &mut Values) -> SecuritySettings {

@@ -1,1 +1,326 @@
-//! (under construction)
+//! One process: its roles started in order, watched, and stopped in reverse within a time limit.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::adapter::registry;
+use crate::bus::{Bus, BusOptions, Declare, NotificationOptions, RabbitOptions};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Settings;
+use crate::config::{BusSettings, DeclareSetting, RabbitSettings, ResultsSetting};
+use crate::nodes::notify::{Publisher, ResultVolume};
+use crate::rpc::Identity;
+use crate::security::{SharedTrustStore, SigningKey, bootstrap};
+use crate::store::Database;
+use crate::{adapter, checks, nodes, pool};
+
+/// How long stopping may take before the process ends anyway.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A role of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Role {
+    /// Nodes, results, trust, pools.
+    Nodes,
+    /// Checks, schedules, runs.
+    Checks,
+    /// Carries checks out.
+    Adapter,
+    /// Writes the pool file beside nova-scheduler.
+    Pool,
+}
+
+impl Role {
+    /// All of them: what a process runs that is not told otherwise.
+    pub const ALL: [Role; 4] = [Role::Nodes, Role::Checks, Role::Adapter, Role::Pool];
+}
+
+enum Running {
+    Nodes(nodes::Running),
+    Checks(checks::Running),
+    Adapter(adapter::service::Running),
+    Pool(pool::Running),
+}
+
+/// A started process.
+pub struct App {
+    bus: Bus,
+    notification_bus: Option<Bus>,
+    running: Vec<Running>,
+    databases: Vec<Database>,
+}
+
+/// Starts `roles`. What was started before a failure is stopped again.
+///
+/// # Errors
+/// What was being done, and why it failed.
+pub async fn start(settings: &Settings, roles: &BTreeSet<Role>) -> anyhow::Result<App> {
+    use anyhow::Context;
+    let clock = SystemClock::shared();
+    let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
+    make_first_keys(settings, all_in_one).context("making the first keys")?;
+    let trust = SharedTrustStore::open(&settings.security.trust_dir)
+        .with_context(|| format!("reading the trust store {}", settings.security.trust_dir.display()))?;
+    let bus = Bus::start(bus_options(settings), "spiced").context("starting the bus")?;
+    let mut app = App { bus: bus.clone(), notification_bus: None, running: Vec::new(), databases: Vec::new() };
+    let started = app.start_roles(settings, roles, &clock, &trust).await;
+    if let Err(error) = started {
+        app.stop().await;
+        return Err(error);
+    }
+    Ok(app)
+}
+
+impl App {
+    async fn start_roles(
+        &mut self,
+        settings: &Settings,
+        roles: &BTreeSet<Role>,
+        clock: &Arc<dyn Clock>,
+        trust: &Arc<SharedTrustStore>,
+    ) -> anyhow::Result<()> {
+        use anyhow::Context;
+        let server = host_name();
+        let identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
+            let path = settings.security.key_dir.join(format!("{name}.pem"));
+            let key = SigningKey::load(&path).with_context(|| format!("reading the key of {name}"))?;
+            let identity = Identity::new(settings.deployment.clone(), name, key, trust.clone(), clock.clone());
+            Ok(Arc::new(identity.unsigned_admin(settings.security.unsigned_admin)))
+        };
+        for role in roles {
+            match role {
+                Role::Nodes => {
+                    let connection = settings.database.connection(crate::config::Role::Nodes);
+                    let database = Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
+                    self.databases.push(database.clone());
+                    let notification_bus = self.notification_bus(settings)?;
+                    let options = nodes::Options {
+                        bus: self.bus.clone(),
+                        notification_bus,
+                        identity: identity("nodes")?,
+                        database,
+                        clock: clock.clone(),
+                        server: server.clone(),
+                        publisher: publisher(settings, &server),
+                        heartbeat: settings.nodes.heartbeat_interval,
+                        history: settings.nodes.history,
+                    };
+                    self.running.push(Running::Nodes(nodes::start(options).await.context("starting role nodes")?));
+                }
+                Role::Checks => {
+                    let connection = settings.database.connection(crate::config::Role::Checks);
+                    let database =
+                        Database::open(connection.reveal(), "checks").await.context("opening the database of checks")?;
+                    self.databases.push(database.clone());
+                    let options = checks::Options {
+                        bus: self.bus.clone(),
+                        identity: identity("checks")?,
+                        database,
+                        clock: clock.clone(),
+                        server: server.clone(),
+                    };
+                    self.running.push(Running::Checks(checks::start(options).await.context("starting role checks")?));
+                }
+                Role::Adapter => self.start_adapters(settings, clock, &server, &identity).await?,
+                Role::Pool => {
+                    let options = pool::Options {
+                        bus: self.bus.clone(),
+                        identity: identity("pool")?,
+                        clock: clock.clone(),
+                        folder: settings.pool.run_dir.clone(),
+                        coalesce: settings.pool.coalesce,
+                    };
+                    self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_adapters(
+        &mut self,
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        server: &str,
+        identity: &dyn Fn(&str) -> anyhow::Result<Arc<Identity>>,
+    ) -> anyhow::Result<()> {
+        use anyhow::Context;
+        for (name, built) in registry::build_all(&provider_settings(settings)) {
+            if !settings.adapter.names.iter().any(|wanted| wanted.as_str() == name) {
+                continue;
+            }
+            let concurrency = u16::try_from(settings.adapter.concurrency).unwrap_or(u16::MAX).max(1);
+            let runner = match built.and_then(|provider| adapter::service::wrap(provider, concurrency)) {
+                Ok(runner) => runner,
+                Err(reason) => {
+                    // The others work on; checks of this one say that no adapter lives.
+                    tracing::error!(adapter = name, reason, "this adapter cannot be offered here");
+                    continue;
+                }
+            };
+            let options = adapter::service::Options {
+                bus: self.bus.clone(),
+                identity: identity(&format!("adapter-{name}"))?,
+                clock: clock.clone(),
+                runner,
+                batches: concurrency,
+                instance: format!("{server}:{}", std::process::id()),
+            };
+            let started = adapter::service::start(options).await;
+            self.running.push(Running::Adapter(started.with_context(|| format!("starting adapter {name}"))?));
+        }
+        Ok(())
+    }
+
+    fn notification_bus(&mut self, settings: &Settings) -> anyhow::Result<Bus> {
+        let own = settings.bus.transport_url.reveal();
+        if settings.notifications.transport_url.reveal() == own {
+            return Ok(self.bus.clone());
+        }
+        let options =
+            BusOptions { transport_url: settings.notifications.transport_url.reveal().clone(), ..bus_options(settings) };
+        let bus = Bus::start(options, "spiced notifications")?;
+        self.notification_bus = Some(bus.clone());
+        Ok(bus)
+    }
+
+    /// Stops every role, the last started first, then the bus and the databases; within a time limit.
+    pub async fn stop(self) {
+        let Self { bus, notification_bus, running, databases } = self;
+        let stopping = async {
+            for role in running.into_iter().rev() {
+                match role {
+                    Running::Nodes(role) => role.stop().await,
+                    Running::Checks(role) => role.stop().await,
+                    Running::Adapter(role) => role.stop().await,
+                    Running::Pool(role) => role.stop().await,
+                }
+            }
+            for bus in notification_bus.into_iter().chain([bus]) {
+                bus.close().await;
+            }
+            for database in databases {
+                database.close().await;
+            }
+        };
+        if tokio::time::timeout(STOP_WITHIN, stopping).await.is_err() {
+            tracing::error!("stopping took too long; what was in hand is done again after the next start");
+        }
+    }
+}
+
+/// An all-in-one process whose state directory is empty makes its own keys; every other process is given them.
+fn make_first_keys(settings: &Settings, all_in_one: bool) -> anyhow::Result<()> {
+    let (keys, trust) = (&settings.security.key_dir, &settings.security.trust_dir);
+    let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    let state_is_new = is_empty(&settings.state_dir);
+    if !all_in_one || !state_is_new || !is_empty(keys) || !is_empty(trust) {
+        return Ok(());
+    }
+    let (Some(keys_in), Some(trust_in)) = (keys.parent(), trust.parent()) else { return Ok(()) };
+    if keys_in != trust_in || !keys.ends_with("keys") || !trust.ends_with("trust") {
+        // Keys make themselves only in one folder with the usual names; anything else is placed by hand.
+        return Ok(());
+    }
+    let created = bootstrap::create_keys(keys_in, &settings.deployment, &settings.adapter.names)?;
+    for key in &created {
+        tracing::info!(name = key.name, key_id = %key.key_id, file = %key.key_file.display(), "a key was made");
+    }
+    Ok(())
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' }).collect();
+    if safe.is_empty() { "localhost".to_owned() } else { safe }
+}
+
+fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
+    let notifications = &settings.notifications;
+    notifications.enabled.then(|| Publisher {
+        publisher_id: format!("spice.nodes:{host}"),
+        project_id: notifications.project_id.clone(),
+        results: match notifications.results {
+            ResultsSetting::All => ResultVolume::All,
+            ResultsSetting::Changes => ResultVolume::Changes,
+            ResultsSetting::None => ResultVolume::None,
+        },
+    })
+}
+
+/// The bus as the settings have it.
+#[must_use]
+pub fn bus_options(settings: &Settings) -> BusOptions {
+    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit, .. } = &settings.bus;
+    BusOptions {
+        transport_url: transport_url.reveal().clone(),
+        rabbit: rabbit_options(rabbit),
+        rpc_response_timeout: *rpc_response_timeout,
+        rpc_ping_enabled: *rpc_ping_enabled,
+        notifications: NotificationOptions {
+            exchange: settings.notifications.exchange.clone(),
+            topics: settings.notifications.topics.clone(),
+            declare: match settings.notifications.declare {
+                DeclareSetting::Passive => Declare::Passive,
+                DeclareSetting::Active => Declare::Active,
+            },
+        },
+        ..BusOptions::default()
+    }
+}
+
+fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    RabbitOptions {
+        amqp_durable_queues: rabbit.amqp_durable_queues,
+        amqp_auto_delete: rabbit.amqp_auto_delete,
+        rabbit_quorum_queue: rabbit.rabbit_quorum_queue,
+        rabbit_transient_quorum_queue: rabbit.rabbit_transient_quorum_queue,
+        rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
+        rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
+        rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
+        rabbit_transient_queues_ttl: rabbit.rabbit_transient_queues_ttl,
+        rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
+        heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
+        kombu_reconnect_delay: rabbit.kombu_reconnect_delay,
+        kombu_missing_consumer_retry_timeout: rabbit.kombu_missing_consumer_retry_timeout,
+        rabbit_retry_interval: rabbit.rabbit_retry_interval,
+        rabbit_retry_backoff: rabbit.rabbit_retry_backoff,
+        rabbit_interval_max: rabbit.rabbit_interval_max,
+        direct_mandatory_flag: rabbit.direct_mandatory_flag,
+        ssl: rabbit.ssl,
+        ssl_ca_file: text(&rabbit.ssl_ca_file),
+        ssl_cert_file: text(&rabbit.ssl_cert_file),
+        ssl_key_file: text(&rabbit.ssl_key_file),
+        ..RabbitOptions::default()
+    }
+}
+
+/// Providers as the settings have them.
+fn provider_settings(settings: &Settings) -> registry::Settings {
+    let oat = &settings.openattestation;
+    let openattestation = oat.url.clone().map(|url| adapter::open_attestation::Settings {
+        url,
+        insecure_loopback_http: oat.insecure_http,
+        ca_file: oat.ca_file.clone(),
+        client_cert: oat.client_cert_file.clone(),
+        client_key: oat.client_key_file.clone(),
+        auth_blob: oat.auth_blob.as_ref().map(|blob| adapter::secret::Secret::new(blob.reveal().clone())),
+        request_timeout: oat.timeout,
+        max_reply_bytes: oat.max_reply_bytes,
+        batch: oat.batch_size,
+        concurrency: oat.concurrency,
+        ..adapter::open_attestation::Settings::default()
+    });
+    let key_files = std::fs::read_dir(&settings.security.key_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let command = adapter::command::Settings {
+        plugin_dir: settings.command.plugin_dir.clone(),
+        user: settings.command.user.clone(),
+        concurrency: settings.command.max_processes,
+        secret_files: key_files.collect(),
+        launcher: None,
+    };
+    registry::Settings { openattestation, command: Some(command) }
+}

@@ -10,6 +10,7 @@ pub mod registry;
 pub mod runner;
 pub(crate) mod schema;
 pub mod secret;
+pub mod service;
 mod tally;
 
 use std::sync::Arc;

@@ -113,6 +113,12 @@ impl Runner {
 
     /// Runs the batch; returns at its deadline at the latest, with exactly one result per node, in the request's order.
     pub async fn run(&self, request: CheckRequest) -> Vec<NodeResult> {
+        self.run_and_tell(request, &mpsc::unbounded_channel().0).await
+    }
+
+    /// [`Runner::run`], and tells `early` each result as soon as it is known (again, where a contradiction worsened it), so
+    /// that one silent node does not hold up what is known of the others.
+    pub async fn run_and_tell(&self, request: CheckRequest, early: &mpsc::UnboundedSender<NodeResult>) -> Vec<NodeResult> {
         let requested_at = request.now();
         let mut tally = Tally::new(&request.nodes);
         let clock = Arc::clone(&request.clock);
@@ -132,7 +138,7 @@ impl Runner {
             return finish(tally, Status::Error, &reason);
         };
 
-        match self.drive(request, turn, &mut tally).await {
+        match self.drive(request, turn, &mut tally, early).await {
             End::Finished(Ok(())) => finish(tally, Status::Timeout, "the adapter gave no answer for this node"),
             End::Finished(Err(error)) => finish(tally, Status::Error, &error.to_string()),
             End::Panicked => {
@@ -158,7 +164,13 @@ impl Runner {
     }
 
     /// Runs the provider in a task of its own, so that a panic is contained and the deadline ends it.
-    async fn drive(&self, request: CheckRequest, turn: tokio::sync::OwnedSemaphorePermit, tally: &mut Tally) -> End {
+    async fn drive(
+        &self,
+        request: CheckRequest,
+        turn: tokio::sync::OwnedSemaphorePermit,
+        tally: &mut Tally,
+        early: &mpsc::UnboundedSender<NodeResult>,
+    ) -> End {
         let deadline = request.deadline;
         let clock = Arc::clone(&request.clock);
         let (sender, mut receiver) = mpsc::channel(CHANNEL);
@@ -170,13 +182,13 @@ impl Runner {
         }));
         loop {
             match timeout_at(deadline, receiver.recv()).await {
-                Ok(Some(result)) => self.take(tally, result, clock.now()),
+                Ok(Some(result)) => self.take(tally, result, clock.now(), early),
                 Ok(None) => break,
                 Err(_) => {
                     task.0.abort();
                     // What it had handed over in time still counts.
                     while let Ok(result) = receiver.try_recv() {
-                        self.take(tally, result, clock.now());
+                        self.take(tally, result, clock.now(), early);
                     }
                     return End::DeadlinePassed;
                 }
@@ -189,8 +201,20 @@ impl Runner {
         }
     }
 
-    fn take(&self, tally: &mut Tally, result: NodeResult, now: Timestamp) {
-        match tally.take(result, now) {
+    fn take(
+        &self,
+        tally: &mut Tally,
+        result: NodeResult,
+        now: Timestamp,
+        early: &mpsc::UnboundedSender<NodeResult>,
+    ) {
+        let node = result.node.clone();
+        let taken = tally.take(result, now);
+        if let (Taken::First | Taken::Again, Some(known)) = (taken, tally.known(&node)) {
+            // Bounded by the batch and the provider's own channel; nobody may be listening.
+            let _ = early.send(known.clone());
+        }
+        match taken {
             Taken::First => {}
             Taken::Again => {
                 self.counters.repeated.fetch_add(1, Ordering::Relaxed);

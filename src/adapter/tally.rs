@@ -62,6 +62,11 @@ impl Tally {
         }
     }
 
+    /// What is known of `node` so far.
+    pub(crate) fn known(&self, node: &NodeName) -> Option<&NodeResult> {
+        self.slots.get(*self.index.get(node)?)?.1.as_ref()
+    }
+
     /// True when every node has a result.
     #[cfg(test)]
     fn is_full(&self) -> bool {

@@ -9,7 +9,7 @@
 //! | [`canonical`] | one JSON text per value, and the strict parser for signed text |
 //! | [`keys`] | key pairs, key ids, key files |
 //! | [`roles`] | what a key may be allowed to do |
-//! | [`trust_store`], [`trust_file`], [`trust_shared`] | which keys the administrator trusts, as what, until when |
+//! | [`trust_store`], [`trust_file`], [`trust_shared`], [`trust_edit`] | which keys the administrator trusts, as what, until when |
 //! | [`request`], [`reply`] | signatures of RPC requests and of their answers |
 //! | [`document`] | signed documents that outlive a message: tickets, policies, publications |
 //! | [`seen`] | ids that were used already |
@@ -26,6 +26,7 @@ pub mod reply;
 pub mod request;
 pub mod roles;
 pub mod seen;
+pub mod trust_edit;
 pub mod trust_file;
 pub mod trust_shared;
 pub mod trust_store;

@@ -6,6 +6,7 @@ import pytest
 from nova import objects
 from nova.scheduler import host_manager
 from nova_support import BOOTED, MINUTE, START, TRUSTED, host_states, pool, request_spec
+from oslo_config import cfg
 from spice_nova import runtime
 
 LATER = START + 5 * MINUTE
@@ -215,6 +216,20 @@ def test_breaking_the_glass_lets_requests_pass_for_a_day_at_most(cloud, option, 
     cloud.write_default({name: ("u", None) for name in NAMES})
     option("bypass_until", until)
     assert cloud.passing(NAMES) == (NAMES if passes else [])
+
+
+def test_the_glass_can_be_broken_without_a_restart(tmp_path):
+    file = tmp_path / "nova.conf"
+    file.write_text("[spice]\n")
+    conf = cfg.ConfigOpts()
+    conf.register_opts(runtime.options.OPTIONS, group="spice")
+    conf(["--config-file", str(file)], default_config_dirs=[])
+    assert conf.spice.bypass_until is None
+    file.write_text("[spice]\nbypass_until = 2030-01-31T12:00:00Z\ndeployment = other\n")
+    # What nova-scheduler does on SIGHUP.
+    conf.mutate_config_files()
+    assert conf.spice.bypass_until == "2030-01-31T12:00:00Z"
+    assert conf.spice.deployment is None
 
 
 def test_each_bypassed_request_is_logged(cloud, option, caplog):

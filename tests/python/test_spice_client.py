@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import stat
 import subprocess
 import sys
@@ -403,6 +404,19 @@ def test_the_command_line_says_when_nobody_answers(capsys, signer, tmp_path):
     base = ["--transport-url", "fake:///", "--key", key, "--sender", "alice", "--deployment", "c", "--timeout", "0.2"]
     assert main([*base, "nowhere", "status", "a=1"]) == 3
     assert "no answer from nowhere" in capsys.readouterr().err
+
+
+def test_the_command_line_gives_up_on_a_broker_that_is_gone(capsys, signer, tmp_path, monkeypatch):
+    signer()
+    with socket.socket() as taken:
+        # Bound but not listening: connecting is refused, and nobody else can take the port.
+        taken.bind(("127.0.0.1", 0))
+        url = f"rabbit://u:secret@127.0.0.1:{taken.getsockname()[1]}/"
+        monkeypatch.setattr(spice_client.__main__, "CONNECTING", 0.5)
+        base = ["--transport-url", url, "--key", str(tmp_path / "admin.pem"), "--sender", "alice", "--deployment", "c"]
+        assert main([*base, "--timeout", "0.5", "spice-checks", "status"]) == 3
+    told = capsys.readouterr().err
+    assert "not reached" in told and "secret" not in told
 
 
 def test_the_package_runs_as_a_program():

@@ -120,10 +120,17 @@ def measure_filter(folder_path, count, rounds):
     def nothing():
         pass
 
+    class Idle(filters.BaseHostFilter):
+        """What the handler itself costs: no filter can be better than this."""
+
+        def filter_all(self, filter_obj_list, spec_obj):
+            return filter_obj_list
+
     cases = [
         ("warm", by_filter(ours, hinted), by_filter(theirs, hinted), nothing, True),
         ("warm, request without hints", by_filter(ours, bare), by_filter(theirs, bare), nothing, True),
         ("warm, through HostFilterHandler", by_handler(ours), by_handler(theirs), nothing, False),
+        ("no filter, through the handler", by_handler(Idle()), by_handler(theirs), nothing, False),
         ("after a change", by_filter(ours, hinted), by_filter(theirs, hinted), folder.change_trust, False),
         ("cold", by_filter(ours, hinted), by_filter(theirs, hinted), forget, False),
     ]
@@ -150,7 +157,7 @@ def measure_reload(folder_path, count, rounds):
         ("only a heartbeat", None, False),
         ("first reading of a process", None, True),
     ):
-        times = []
+        times, processor = [], []
         for _ in range(rounds):
             if change is not None:
                 change()
@@ -159,14 +166,17 @@ def measure_reload(folder_path, count, rounds):
             if fresh:
                 forget()
             source = runtime.pool_source()
+            used = time.thread_time()
             times.append(milliseconds(source.snapshot))
+            processor.append((time.thread_time() - used) * 1000)
             snapshot = source.snapshot()
             assert snapshot.pool.version == folder.version and snapshot.alive is not None
         median, bar = statistics.median(times), RELOAD_BARS_MS[count]
         passed = median <= bar
         holds &= passed
+        verdict = f"{'PASS' if passed else 'MISS'} (bar {bar:g} ms)"
         print(
-            f"{count:>7}  {name:<32} {median:>9.3f} {max(times):>9.3f}  {'PASS' if passed else 'MISS'} (bar {bar:g} ms)"
+            f"{count:>7}  {name:<32} {median:>9.3f} {statistics.median(processor):>9.3f} {max(times):>8.3f}  {verdict}"
         )
     return holds
 
@@ -183,10 +193,11 @@ def main():
         print(f"{'hosts':>7}  {'one request':<32} {'SPICE ms':>9} {'AllHosts':>9} {'ratio':>8}")
         for count in (100, 1_000, 10_000):
             holds &= measure_filter(folder, count, rounds)
-        print(f"\n{'nodes':>7}  {'reading after':<32} {'median ms':>9} {'worst':>9}")
+        print(f"\n{'nodes':>7}  {'reading after':<32} {'median ms':>9} {'of it CPU':>9} {'worst':>8}")
         for count in RELOAD_BARS_MS:
             holds &= measure_reload(folder, count, rounds)
-    print("\nPASS" if holds else "\nMISS")
+    # The bars of reading are plain times: on a machine that others keep busy, a MISS says little.
+    print(f"\n{'PASS' if holds else 'MISS'}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return 0 if holds else 1
 
 

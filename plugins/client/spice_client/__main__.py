@@ -6,19 +6,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import sys
+import threading
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-import oslo_messaging
-from oslo_config import cfg
-
 from spice_client.canonical import CanonicalError, parse_strict
-from spice_client.client import SignedRPCClient
 from spice_client.keys import KeyFileError, Signer
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
+
+# Seconds for reaching the broker, besides the time the answer may take.
+CONNECTING = 5.0
 
 
 def _argument(text: str) -> tuple[str, Any]:
@@ -61,6 +64,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What ``work`` gives or raises; TimeoutError when it takes longer.
+
+    oslo.messaging tries to reach a broker for ever before its own timeout begins, hence a thread that need not end.
+    """
+    outcome: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            outcome.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"the broker was not reached within {seconds:g} s; check --transport-url") from None
+    if error is not None:
+        raise error
+    return answer
+
+
+def _send(options: argparse.Namespace, args: dict[str, Any], transport: Any, signer: Signer) -> Any:
+    from spice_client.client import SignedRPCClient
+
+    client = SignedRPCClient(
+        transport,
+        options.topic,
+        signer,
+        exchange=options.exchange,
+        server=options.server,
+        fanout=options.fanout,
+        version=options.version,
+        namespace=options.namespace,
+        timeout=options.timeout,
+    )
+    if options.cast or options.fanout:
+        return client.cast(options.method, **args)
+    return client.call(options.method, **args)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; gives the exit status."""
     options = _parser().parse_args(arguments)
@@ -68,6 +113,12 @@ def main(arguments: list[str] | None = None) -> int:
     if len(args) != len(options.args):
         print("spice-client: an argument is given twice", file=sys.stderr)
         return EXIT_USAGE
+    if not sys.warnoptions:
+        # The libraries' notes to their developers are not for the caller of a command.
+        warnings.simplefilter("ignore")
+    import oslo_messaging
+    from oslo_config import cfg
+
     # The global one: oslo.messaging registers some of its options nowhere else.
     conf = cfg.CONF
     try:
@@ -78,35 +129,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spice-client: {error}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        client = SignedRPCClient(
-            transport,
-            options.topic,
-            signer,
-            exchange=options.exchange,
-            server=options.server,
-            fanout=options.fanout,
-            version=options.version,
-            namespace=options.namespace,
-            timeout=options.timeout,
-        )
-        if options.cast or options.fanout:
-            # Without a limit oslo.messaging tries to reach the broker for ever.
-            client.prepare(retry=3).cast(options.method, **args)
-        else:
-            answer = client.prepare(retry=3).call(options.method, **args)
-            json.dump(answer, sys.stdout, indent=2, ensure_ascii=False, sort_keys=True)
-            print()
+        answer = _within(options.timeout + CONNECTING, lambda: _send(options, args, transport, signer))
     except oslo_messaging.RemoteError as error:
         print(f"spice-client: {error.exc_type}: {error.value}", file=sys.stderr)
         return EXIT_REFUSED
-    except (oslo_messaging.MessagingTimeout, oslo_messaging.MessageDeliveryFailure) as error:
+    except (TimeoutError, oslo_messaging.MessagingTimeout, oslo_messaging.MessageDeliveryFailure) as error:
         print(f"spice-client: no answer from {options.topic}: {error}", file=sys.stderr)
         return EXIT_UNREACHABLE
     except Exception as error:  # noqa: BLE001 - failures of builtin types are raised here as themselves
         print(f"spice-client: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_REFUSED
-    finally:
-        transport.cleanup()
+    transport.cleanup()
+    if not (options.cast or options.fanout):
+        json.dump(answer, sys.stdout, indent=2, ensure_ascii=False, sort_keys=True)
+        print()
     return 0
 
 

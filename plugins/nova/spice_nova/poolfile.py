@@ -95,8 +95,8 @@ class Pool:
         A dict and no set: its entries lie in the order of names, as hosts mostly come, and so it is faster to ask.
         """
         if previous is None or previous.names is not self.names:
-            positions = zip(self.names.names, itertools.count())
-            return dict(itertools.compress(positions, self.levels.translate(_TRUE_WHERE_TRUSTED)))
+            names, chosen = self.names.names, self.levels.translate(_TRUE_WHERE_TRUSTED)
+            return dict(zip(itertools.compress(names, chosen), itertools.compress(range(len(names)), chosen)))
         if previous.levels == self.levels:
             return previous.trusted
         trusted = previous.trusted.copy()

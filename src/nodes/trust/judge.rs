@@ -93,7 +93,7 @@ fn distrusted(
         check: name.clone(),
         cause: distrust.cause.clone(),
         since: distrust.since,
-        passes: rule.map_or(0, |r| standing.recovery_passes(pool, &r.check, state, &node.facts.boots)),
+        passes: rule.map_or(0, |r| standing.recovery_passes(pool, &r.check, state, &node.facts)),
         needed: rule.map_or(0, |r| r.check.judgement.recover_after.max(1)),
         hold_down_ends: rule.map_or(distrust.failed_at, |r| distrust.hold_down_ends(&r.check)),
         others: u32::try_from(standing.distrust.len() - 1).unwrap_or(u32::MAX),
@@ -102,7 +102,7 @@ fn distrusted(
     // When the last hold-down that is still to be waited for ends, provided that nothing but time is missing.
     let ends = standing.distrust.iter().map(|(name, distrust)| {
         let check = &rules.check(name)?.check;
-        let recovered = standing.has_recovered(pool, check, node.checks.get(name)?, &node.facts.boots);
+        let recovered = standing.has_recovered(pool, check, node.checks.get(name)?, &node.facts);
         recovered.then(|| distrust.hold_down_ends(check).max(now))
     });
     verdict.next_change = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
@@ -143,7 +143,7 @@ fn by_checks<'a>(
         let state = node.checks.get(&check.name);
         let pass = state.and_then(|state| pass_that_counts(pool, check, state, &node.facts, standing, now));
         let Some(pass) = pass else {
-            return Err(missing(pool, check, state, &node.facts, standing, now));
+            return Err(missing(pool, check, state, &node.facts, now));
         };
         let ends = expires_at(pass, check);
         if first.is_none_or(|(earliest, _)| ends < earliest) {
@@ -173,8 +173,8 @@ fn pass_that_counts<'a>(
         pass.generation == generation
             && pass.boot == facts.boots.count()
             && (pool.accept_self_report || !pass.own_word)
-            && standing.forget_up_to.is_none_or(|at| pass.evidence_at > at)
-            && spent.is_none_or(|spent| pass.order > *spent)
+            && facts.remembers(pass)
+            && spent.is_none_or(|spent| !spent.covers(pass))
             && pass.evidence_at <= now.plus(MAX_SKEW)
             && now < expires_at(pass, check)
     };
@@ -187,7 +187,6 @@ fn missing(
     check: &CheckPolicy,
     state: Option<&CheckState>,
     facts: &NodeFacts,
-    standing: &Standing,
     now: Timestamp,
 ) -> Reason {
     let name = check.name.clone();
@@ -203,7 +202,7 @@ fn missing(
         Reason::Redefined { check: name, revision: check.revision }
     } else if pass.boot != facts.boots.count() {
         Reason::Rebooted { check: name }
-    } else if standing.forget_up_to.is_some_and(|at| pass.evidence_at <= at) {
+    } else if !facts.remembers(pass) {
         Reason::Forgotten { check: name }
     } else if ends <= now {
         Reason::Expired { check: name, at: ends }

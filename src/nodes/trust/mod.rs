@@ -61,7 +61,7 @@ pub use loosen::{Loosening, loosens};
 pub use node::{Maintenance, NodeFacts, NodeTrust, Quarantine, Recorded, Review};
 pub use reason::Reason;
 pub use rules::{Rule, Rules};
-pub use standing::{Distrust, Override, OverrideError, Standing};
+pub use standing::{Distrust, Override, OverrideError, Spent, Standing};
 pub use state::{CheckState, Shown};
 
 /// How far in the future a time from another machine may lie before it is not believed.

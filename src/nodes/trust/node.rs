@@ -15,7 +15,7 @@ use super::fold::{Folded, Note, Observation, Reporter, fold};
 use super::judge::{Verdict, judge};
 use super::rules::{Rule, Rules};
 use super::standing::{Override, OverrideError, Standing};
-use super::state::CheckState;
+use super::state::{CheckState, Pass};
 
 /// What the rules must know of the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +25,17 @@ pub struct NodeFacts {
     /// The boots seen.
     #[serde(default)]
     pub boots: Boots,
+    /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_up_to: Option<Timestamp>,
+}
+
+impl NodeFacts {
+    /// Whether `pass` was made after the last release or registration.
+    #[must_use]
+    pub fn remembers(&self, pass: &Pass) -> bool {
+        self.forget_up_to.is_none_or(|at| pass.evidence_at > at)
+    }
 }
 
 /// An administrator keeps the node out of every pool until it is released.
@@ -89,7 +100,7 @@ pub struct Recorded {
 pub struct Review {
     /// The verdict in every pool of the policy.
     pub verdicts: BTreeMap<PoolName, Verdict>,
-    /// Whether a standing changed and has to be stored before anything is published.
+    /// Whether the node changed and has to be stored before anything is published.
     pub changed: bool,
 }
 
@@ -105,7 +116,7 @@ impl NodeTrust {
     /// A node registered for the first time.
     #[must_use]
     pub fn new(identity: &str) -> Self {
-        Self { facts: NodeFacts { identity: identity.to_owned(), boots: Boots::default() }, ..Self::default() }
+        Self { facts: NodeFacts { identity: identity.to_owned(), ..NodeFacts::default() }, ..Self::default() }
     }
 
     /// Takes in one result of `check`: boot, memory of the check, distrust. [`NodeTrust::review`] afterwards.
@@ -148,7 +159,7 @@ impl NodeTrust {
 
     /// Lets time and policy take effect and judges every pool of `rules`. `targeting`: [`Rules::targeting`] this node.
     pub fn review(&mut self, rules: &Rules, targeting: &[CheckName], now: Timestamp) -> Review {
-        let mut changed = false;
+        let mut changed = self.mend_clock(now);
         let mut verdicts = BTreeMap::new();
         for (name, pool) in rules.pools() {
             let mut standing = self.standings.remove(name).unwrap_or_default();
@@ -166,6 +177,18 @@ impl NodeTrust {
             verdicts.insert(name.clone(), verdict);
         }
         Review { verdicts, changed }
+    }
+
+    /// A clock that was far ahead at a release must not keep the node unknown for as long.
+    fn mend_clock(&mut self, now: Timestamp) -> bool {
+        if self.facts.forget_up_to.is_none_or(|at| at <= now.plus(MAX_SKEW)) {
+            return false;
+        }
+        self.facts.forget_up_to = Some(now);
+        for state in self.checks.values_mut() {
+            state.forget_passes();
+        }
+        true
     }
 
     fn settle(
@@ -186,15 +209,7 @@ impl NodeTrust {
         }
         let distrusting: Vec<CheckName> = standing.distrust.keys().cloned().collect();
         for rule in distrusting.iter().filter_map(|check| rules.check(check)) {
-            changed |= standing.settle(pool, &rule.check, &known(rule), &self.facts.boots, now);
-        }
-        // A clock that was far ahead at a release must not keep the node unknown for as long.
-        if standing.forget_up_to.is_some_and(|at| at > now.plus(MAX_SKEW)) {
-            for (name, state) in &self.checks {
-                standing.spend_all(name, state);
-            }
-            standing.forget_up_to = Some(now);
-            changed = true;
+            changed |= standing.settle(pool, &rule.check, &known(rule), &self.facts, now);
         }
         changed
     }
@@ -210,8 +225,9 @@ impl NodeTrust {
     /// An administrator releases the node in every pool: it is `unknown` until it passes again, never `trusted` at once.
     pub fn release(&mut self, now: Timestamp) {
         self.quarantine = None;
+        self.facts.forget_up_to = self.facts.forget_up_to.max(Some(now));
         for standing in self.standings.values_mut() {
-            standing.release(&self.checks, now);
+            standing.release(&self.checks);
         }
     }
 
@@ -251,13 +267,13 @@ impl NodeTrust {
 
     /// What stays when the node is deleted, to be kept by name and by identity.
     #[must_use]
-    pub fn tombstone(&self, now: Timestamp) -> Self {
+    pub fn tombstone(&self) -> Self {
         Self {
             facts: self.facts.clone(),
             quarantine: self.quarantine.clone(),
             maintenance: None,
             checks: self.checks.iter().map(|(name, state)| (name.clone(), state.tombstone())).collect(),
-            standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit(now))).collect(),
+            standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit())).collect(),
         }
     }
 
@@ -265,6 +281,7 @@ impl NodeTrust {
     #[must_use]
     pub fn registered_again(identity: &str, tombstones: &[Self], now: Timestamp) -> Self {
         let mut node = Self::new(identity);
+        node.facts.forget_up_to = Some(now);
         for tombstone in tombstones {
             node.quarantine = node.quarantine.take().or_else(|| tombstone.quarantine.clone());
             for (name, theirs) in &tombstone.checks {
@@ -275,7 +292,7 @@ impl NodeTrust {
                 node.checks.insert(name.clone(), state);
             }
             for (name, theirs) in &tombstone.standings {
-                let inherited = theirs.inherit(now);
+                let inherited = theirs.inherit();
                 let standing = match node.standings.remove(name) {
                     Some(mine) => mine.merge(&inherited),
                     None => inherited,

@@ -12,6 +12,7 @@ use crate::text::display_safe;
 
 use super::MAX_OVERRIDE_MS;
 use super::boot::Boots;
+use super::node::NodeFacts;
 use super::state::{CheckState, Pass};
 
 /// Distrust because of one check.
@@ -81,6 +82,30 @@ pub enum OverrideError {
     NoSuchPool(PoolName),
 }
 
+/// Which passes of a check no longer count towards trust, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spent {
+    /// Those whose evidence is not newer: seen expired, or made during the hold-down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Timestamp>,
+    /// Those of runs up to here: the clock was stepped back, so that their evidence lies in the future.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunOrder>,
+}
+
+impl Spent {
+    /// Whether `pass` is among them.
+    #[must_use]
+    pub fn covers(&self, pass: &Pass) -> bool {
+        self.evidence.is_some_and(|at| pass.evidence_at <= at) || self.run.is_some_and(|run| pass.order <= run)
+    }
+
+    fn also(self, other: Self) -> Self {
+        Self { evidence: self.evidence.max(other.evidence), run: self.run.max(other.run) }
+    }
+}
+
 /// What sticks to one node in one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,12 +116,9 @@ pub struct Standing {
     /// The newest failure an administrator's release has forgiven, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub forgiven: BTreeMap<CheckName, RunOrder>,
-    /// Passes of runs up to here no longer count, per check: expired, from the future, or made during the hold-down.
+    /// Passes that no longer count, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub spent: BTreeMap<CheckName, RunOrder>,
-    /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forget_up_to: Option<Timestamp>,
+    pub spent: BTreeMap<CheckName, Spent>,
     /// The override, if there is one.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
@@ -139,24 +161,30 @@ impl Standing {
 
     /// The passes in `state` that count towards ending the distrust by `check`.
     #[must_use]
-    pub fn recovery_passes(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> u32 {
+    pub fn recovery_passes(
+        &self,
+        pool: &PoolPolicy,
+        check: &CheckPolicy,
+        state: &CheckState,
+        facts: &NodeFacts,
+    ) -> u32 {
         let Some(distrust) = self.distrust.get(&check.name) else { return 0 };
         let generation = state.generation_of(check);
         let counts = |pass: &&Pass| {
             pass.order > distrust.last_failure
                 && pass.issued_at > distrust.failed_at
                 && generation == Some(pass.generation)
-                && pass.boot == boots.count()
+                && pass.boot == facts.boots.count()
                 && (pool.accept_self_report || !pass.own_word)
-                && self.forget_up_to.is_none_or(|at| pass.evidence_at > at)
+                && facts.remembers(pass)
         };
         u32::try_from(state.passes.iter().filter(counts).count()).unwrap_or(u32::MAX)
     }
 
     /// Whether the node has passed often enough since; the hold-down remains to be waited for.
     #[must_use]
-    pub fn has_recovered(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, boots: &Boots) -> bool {
-        self.recovery_passes(pool, check, state, boots) >= check.judgement.recover_after.max(1)
+    pub fn has_recovered(&self, pool: &PoolPolicy, check: &CheckPolicy, state: &CheckState, facts: &NodeFacts) -> bool {
+        self.recovery_passes(pool, check, state, facts) >= check.judgement.recover_after.max(1)
     }
 
     /// Ends the distrust by `check` where passes and hold-down allow; true where it ended.
@@ -165,17 +193,18 @@ impl Standing {
         pool: &PoolPolicy,
         check: &CheckPolicy,
         state: &CheckState,
-        boots: &Boots,
+        facts: &NodeFacts,
         now: Timestamp,
     ) -> bool {
         let Some(ends) = self.distrust.get(&check.name).map(|distrust| distrust.hold_down_ends(check)) else {
             return false;
         };
-        if now < ends || !self.has_recovered(pool, check, state, boots) {
+        if now < ends || !self.has_recovered(pool, check, state, facts) {
             return false;
         }
         self.distrust.remove(&check.name);
-        self.spend(&check.name, state.passes.iter().filter(|pass| pass.evidence_at < ends));
+        let early = state.passes.iter().map(|pass| pass.evidence_at).filter(|at| *at < ends).max();
+        self.spend(&check.name, Spent { evidence: early, run: None });
         true
     }
 
@@ -188,32 +217,25 @@ impl Standing {
         max_skew: Duration,
     ) -> bool {
         let limit = now.plus(max_skew);
-        let outdated = state.passes.iter().filter(|p| expires_at(p, check) <= now || p.evidence_at > limit);
-        self.spend(&check.name, outdated)
+        let expired = state.passes.iter().filter(|pass| expires_at(pass, check) <= now);
+        let future = state.passes.iter().filter(|pass| pass.evidence_at > limit);
+        let evidence = expired.map(|pass| pass.evidence_at).max();
+        self.spend(&check.name, Spent { evidence, run: future.map(|pass| pass.order).max() })
     }
 
-    /// Makes it final that no pass made so far counts.
-    pub(super) fn spend_all(&mut self, check: &CheckName, state: &CheckState) {
-        self.spend(check, state.passes.iter());
-    }
-
-    fn spend<'a>(&mut self, check: &CheckName, passes: impl Iterator<Item = &'a Pass>) -> bool {
-        let newest = passes.map(|pass| pass.order).max();
-        let before = self.spent.get(check).copied();
-        match newest {
-            Some(newest) if before.is_none_or(|before| newest > before) => {
-                self.spent.insert(check.clone(), newest);
-                true
-            }
-            _ => false,
+    fn spend(&mut self, check: &CheckName, more: Spent) -> bool {
+        let before = self.spent.get(check).copied().unwrap_or_default();
+        let after = before.also(more);
+        if before != after {
+            self.spent.insert(check.clone(), after);
         }
+        before != after
     }
 
-    /// An administrator lets the node back to `unknown`: distrust and override end, passes up to `now` are forgotten.
-    pub fn release(&mut self, states: &BTreeMap<CheckName, CheckState>, now: Timestamp) {
+    /// An administrator lets the node back to `unknown`: distrust and override end. The node forgets its passes.
+    pub(super) fn release(&mut self, states: &BTreeMap<CheckName, CheckState>) {
         self.distrust.clear();
         self.overriding = None;
-        self.forget_up_to = self.forget_up_to.max(Some(now));
         for (name, state) in states {
             if let Some(failure) = state.last_failure() {
                 self.forgiven.insert(name.clone(), failure.order);
@@ -223,8 +245,8 @@ impl Standing {
 
     /// What a node that is registered again inherits from the one that was deleted: everything but the override.
     #[must_use]
-    pub fn inherit(&self, now: Timestamp) -> Self {
-        Self { overriding: None, forget_up_to: self.forget_up_to.max(Some(now)), ..self.clone() }
+    pub fn inherit(&self) -> Self {
+        Self { overriding: None, ..self.clone() }
     }
 
     /// Two inheritances as one: what either distrusts is distrusted, what both forgave is forgiven.
@@ -242,11 +264,9 @@ impl Standing {
                 true
             })
         });
-        for (name, order) in &other.spent {
-            let mine = self.spent.entry(name.clone()).or_insert(*order);
-            *mine = (*mine).max(*order);
+        for (name, spent) in &other.spent {
+            self.spend(name, *spent);
         }
-        self.forget_up_to = self.forget_up_to.max(other.forget_up_to);
         self.overriding = None;
         self
     }

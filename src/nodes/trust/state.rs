@@ -185,7 +185,11 @@ impl CheckState {
     pub(super) fn trim(&mut self, judgement: &Judgement) {
         let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).clamp(1, 100);
         let surplus = self.failures.len().saturating_sub(bound(judgement.fail_after));
-        self.failures.drain(..surplus);
+        let forgotten = self.failures.drain(..surplus).map(|failure| failure.failed_at).max();
+        if let (Some(forgotten), Some(kept)) = (forgotten, self.failures.first_mut()) {
+            // An older run may have failed later; recovery has to wait for that, too.
+            kept.failed_at = kept.failed_at.max(forgotten);
+        }
         for kind in [false, true] {
             let kept = bound(judgement.recover_after).max(MIN_PASSES);
             let mut surplus = self.passes.iter().filter(|p| p.own_word == kind).count().saturating_sub(kept);
@@ -198,6 +202,14 @@ impl CheckState {
         let surplus = self.closed.len().saturating_sub(CLOSED_KEPT);
         for run in self.closed.drain(..surplus) {
             self.closed_up_to = self.closed_up_to.max(Some(run.order));
+        }
+    }
+
+    /// Forgets all passes but what they had ended.
+    pub(super) fn forget_passes(&mut self) {
+        for pass in &mut self.passes {
+            // Generations begin at 1, so these are of none.
+            pass.generation = 0;
         }
     }
 

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::trust_edit::revoke_key;
 use super::*;
 
 fn write(dir: &Path, name: &str, content: &Value) {
@@ -113,6 +114,24 @@ fn a_forgotten_copy_neither_undoes_a_revocation_nor_adds_a_role() {
     assert_eq!((key.roles.to_string().as_str(), key.revoked_since), ("admin", Some(Timestamp(500))));
     assert_eq!(store.faults().len(), 1);
     assert!(key.is_valid_at(Timestamp(499)) && !key.is_valid_at(Timestamp(500)));
+}
+
+#[test]
+fn revoking_a_key_changes_every_file_about_it_and_no_other_and_never_moves_later() {
+    let dir = directory();
+    write(dir.path(), "a.json", &file_of(&admin(), &["admin"]));
+    write(dir.path(), "b.json", &file_of(&admin(), &["admin"]));
+    write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
+    let id = admin().key.key_id();
+    assert_eq!(revoke_key(dir.path(), &id, Timestamp(500)).unwrap().len(), 2);
+    revoke_key(dir.path(), &id, Timestamp(900)).unwrap();
+    let store = TrustStore::load(dir.path()).unwrap();
+    let key = store.lookup(&id).unwrap();
+    assert_eq!((key.revoked_since, key.comment.as_deref()), (Some(Timestamp(500)), Some("a test")));
+    assert_eq!(store.lookup(&checks().key.key_id()).unwrap().revoked_since, None);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    let unknown = revoke_key(dir.path(), &SigningKey::generate().unwrap().key_id(), Timestamp(1)).unwrap_err();
+    assert!(unknown.to_string().contains("no trust file"), "{unknown}");
 }
 
 #[test]

@@ -1,0 +1,231 @@
+//! The role on the bus: takes batches, runs them, hands results over with their ticket, and only then lets a batch go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::adapter::runner::Runner;
+use crate::adapter::{CheckRequest, Provider};
+use crate::bus::{Bus, BusError};
+use crate::clock::Clock;
+use crate::names::{AdapterName, NodeName};
+use crate::protocol::{NodeResult, Ticket};
+use crate::rpc::server::Serving;
+use crate::rpc::table::{Method, Topic};
+use crate::rpc::{Caller, Identity, Kind, RpcClient, RpcError, Secured, Service, typed};
+use crate::security::{Role, SignedDocument};
+
+/// How often an adapter says that it lives.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+/// Results known early are handed over together within this time.
+const EARLY: Duration = Duration::from_millis(300);
+/// What is left of a ticket's time for handing over: a tenth, within these bounds.
+const HAND_OVER: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+/// How long a failed hand-over waits before it is tried again, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What the role needs from outside, for one adapter.
+pub struct Options {
+    /// The bus.
+    pub bus: Bus,
+    /// The key that holds this adapter's role, and whom we trust.
+    pub identity: Arc<Identity>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The provider with everything around it.
+    pub runner: Runner,
+    /// Batches held at a time. An adapter that cannot hand its results over takes no more.
+    pub batches: u16,
+    /// How this instance is called.
+    pub instance: String,
+}
+
+/// The running role.
+pub struct Running {
+    serving: Serving,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+struct Adapter {
+    rpc: RpcClient,
+    identity: Arc<Identity>,
+    clock: Arc<dyn Clock>,
+    runner: Runner,
+    stop: CancellationToken,
+}
+
+/// Starts one adapter; it takes batches when this returns.
+///
+/// # Errors
+/// When the broker refuses its queue.
+pub async fn start(options: Options) -> Result<Running, BusError> {
+    let Options { bus, identity, clock, runner, batches, instance } = options;
+    let name = runner.name().clone();
+    let schema = runner.provider().parameter_schema();
+    let stop = CancellationToken::new();
+    let rpc = RpcClient::new(bus.clone(), identity.clone());
+    let adapter = Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, stop: stop.clone() };
+    let serving =
+        Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(announce(rpc, name.clone(), instance, schema, stop.clone()));
+    tasks.close();
+    tracing::info!(role = "adapter", adapter = %name, "role started");
+    Ok(Running { serving, stop, tasks })
+}
+
+impl Running {
+    /// Takes no more batches and returns; a batch that was not handed over is given back to the broker.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.serving.stop().await;
+        self.tasks.wait().await;
+    }
+}
+
+async fn announce(rpc: RpcClient, adapter: AdapterName, instance: String, schema: Value, stop: CancellationToken) {
+    loop {
+        let args = Map::from_iter([
+            ("adapter".to_owned(), json!(adapter)),
+            ("instance".to_owned(), json!(instance)),
+            ("schema".to_owned(), schema.clone()),
+        ]);
+        if let Err(error) = rpc.cast(Topic::Checks, "adapter_announce", args).await {
+            tracing::debug!(%error, "this adapter could not announce itself");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ANNOUNCE_EVERY) => {}
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunCheck {
+    ticket: SignedDocument,
+    parameters: Map<String, Value>,
+}
+
+#[async_trait]
+impl Service for Adapter {
+    async fn handle(&self, _method: &'static Method, _caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
+        let RunCheck { ticket: document, parameters } = typed(args)?;
+        let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
+        let (ticket, _): (Ticket, _) = document
+            .open_for(&self.identity.deployment, &self.identity.trust.current(), by_checks)
+            .map_err(|error| RpcError::unauthorized(format!("the ticket is not believed: {error}")))?;
+        if ticket.adapter != *self.runner.name() {
+            return Err(RpcError::forbidden(format!("the ticket is for adapter {}", ticket.adapter)));
+        }
+        let left = ticket.deadline.since(self.clock.now());
+        if left.is_zero() {
+            // Its time is over; Checks reports that itself.
+            metrics::counter!("spice_adapter_late_batches_total", "adapter" => ticket.adapter.to_string()).increment(1);
+            return Ok(Value::Null);
+        }
+        self.carry_out(&ticket, &document, parameters, left).await
+    }
+}
+
+impl Adapter {
+    async fn carry_out(
+        &self,
+        ticket: &Ticket,
+        document: &SignedDocument,
+        parameters: Map<String, Value>,
+        left: Duration,
+    ) -> Result<Value, RpcError> {
+        let hand_over = (left / 10).clamp(HAND_OVER.0, HAND_OVER.1).min(left / 2);
+        let request = CheckRequest {
+            check: ticket.check.clone(),
+            parameters: Value::Object(parameters),
+            nodes: ticket.nodes.clone(),
+            deadline: Instant::now() + (left - hand_over),
+            clock: self.clock.clone(),
+        };
+        tracing::debug!(check.name = %ticket.check, run = %ticket.order, nodes = ticket.nodes.len(), "a batch begins");
+        let (early, mut known) = mpsc::unbounded_channel();
+        let mut told: BTreeMap<NodeName, NodeResult> = BTreeMap::new();
+        let mut fresh: BTreeSet<NodeName> = BTreeSet::new();
+        let mut flush_at: Option<Instant> = None;
+        let running = self.runner.run_and_tell(request, &early);
+        tokio::pin!(running);
+        let all = loop {
+            tokio::select! {
+                all = &mut running => break all,
+                () = self.stop.cancelled() => return Err(RpcError::unavailable("this adapter is stopping")),
+                Some(result) = known.recv() => {
+                    fresh.insert(result.node.clone());
+                    told.insert(result.node.clone(), result);
+                    flush_at.get_or_insert(Instant::now() + EARLY);
+                }
+                () = sleep_until(flush_at) => {
+                    let results = std::mem::take(&mut fresh).iter().filter_map(|node| told.get(node).cloned()).collect();
+                    self.report(document, results).await?;
+                    flush_at = None;
+                }
+            }
+        };
+        let already = |result: &NodeResult| !fresh.contains(&result.node) && told.get(&result.node) == Some(result);
+        let rest: Vec<NodeResult> = all.into_iter().filter(|result| !already(result)).collect();
+        self.report(document, rest).await?;
+        Ok(Value::Null)
+    }
+
+    /// Hands results over, trying until the broker has stored them; while it cannot, this batch is held and no more are
+    /// taken.
+    async fn report(&self, ticket: &SignedDocument, mut results: Vec<NodeResult>) -> Result<(), RpcError> {
+        if results.is_empty() {
+            return Ok(());
+        }
+        let adapter = self.runner.name();
+        for result in &results {
+            metrics::counter!("spice_adapter_results_total", "adapter" => adapter.to_string(), "status" => result.status.as_str())
+                .increment(1);
+        }
+        // Failures first: should anything be cut short, it is not they.
+        results.sort_by_key(|result| result.status != crate::protocol::Status::Fail);
+        let args = Map::from_iter([("ticket".to_owned(), json!(ticket)), ("results".to_owned(), json!(results))]);
+        let mut pause = RETRY.0;
+        loop {
+            match self.rpc.work(Topic::Results, None, "record_results", args.clone(), None).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == Kind::BadRequest => return Err(error),
+                Err(error) => {
+                    metrics::counter!("spice_adapter_hand_over_retries_total", "adapter" => adapter.to_string()).increment(1);
+                    tracing::info!(%error, "results could not be handed over; they are kept and tried again");
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(RpcError::unavailable("this adapter is stopping")),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A provider made ready to serve.
+///
+/// # Errors
+/// A sentence, when its own schema is no valid JSON Schema.
+pub fn wrap(provider: Arc<dyn Provider>, batches: u16) -> Result<Runner, String> {
+    Runner::new(provider, crate::adapter::runner::Limits { batches: usize::from(batches) })
+}

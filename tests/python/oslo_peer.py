@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""An unmodified oslo.messaging, driven by JSON lines: one command a line on standard input, one answer a line on standard output.
+
+    oslo_peer.py --url rabbit://... [--option NAME=VALUE]...      (options of [oslo_messaging_rabbit])
+
+Commands, by their member "do":
+    serve   exchange, topic, server                 offers the methods of Endpoint, in namespace null and "special" (version 2.3)
+    call    exchange, topic, method, args, context, and optionally server, namespace, version, timeout, monitor, exmods
+    cast    the same, and optionally fanout
+    listen  exchange, topics                        a notification listener
+    notify  exchange, topic, publisher_id, event_type, payload
+An answer is {"answer": ...} or {"error": class, "message": ..., "exc_type": ..., "value": ...}.
+What a server or listener receives comes in between as {"event": "request"|"notification", ...}.
+Ends with its standard input.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+import time
+
+import oslo_messaging
+from oslo_config import cfg
+
+OUT = threading.Lock()
+
+
+def say(line):
+    with OUT:
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.flush()
+
+
+class Endpoint:
+    """What a Python server offers."""
+
+    target = oslo_messaging.Target(version="1.3")
+
+    def echo(self, context, **kwargs):
+        return kwargs
+
+    def context(self, context):
+        return context
+
+    def add(self, context, a, b):
+        return a + b
+
+    def fail(self, context, message):
+        raise ValueError(message)
+
+    def lookup(self, context, key):
+        return {}[key]
+
+    def slow(self, context, seconds):
+        time.sleep(seconds)
+        return "slept"
+
+    def nan(self, context):
+        return float("nan")
+
+    def huge(self, context):
+        return 2**70
+
+    def tell(self, context, **kwargs):
+        say({"event": "request", "method": "tell", "args": kwargs, "context": context})
+
+
+class Special(Endpoint):
+    target = oslo_messaging.Target(namespace="special", version="2.3")
+
+    def where(self, context):
+        return "special"
+
+
+class Listener:
+    def info(self, context, publisher_id, event_type, payload, metadata):
+        say(
+            {
+                "event": "notification",
+                "publisher_id": publisher_id,
+                "event_type": event_type,
+                "payload": payload,
+                "metadata": metadata,
+                "context": context,
+            }
+        )
+
+
+class Peer:
+    def __init__(self, url, options):
+        self.url = url
+        self.options = options
+        self.kept = []
+
+    def conf(self, exchange):
+        conf = cfg.ConfigOpts()
+        conf([], project="peer")
+        oslo_messaging.conffixture.ConfFixture(conf)  # registers the options
+        for name, value in self.options.items():
+            conf.set_override(name, value, group="oslo_messaging_rabbit")
+        conf.set_override("control_exchange", exchange)
+        return conf
+
+    def transport(self, exchange, make=oslo_messaging.get_rpc_transport, **kwargs):
+        key = (exchange, make, tuple(sorted(kwargs.items())))
+        for known, transport in self.kept:
+            if known == key:
+                return transport
+        transport = make(self.conf(exchange), url=self.url, **kwargs)
+        self.kept.append((key, transport))
+        return transport
+
+    def client(self, command):
+        target = oslo_messaging.Target(
+            exchange=command["exchange"],
+            topic=command["topic"],
+            server=command.get("server"),
+            namespace=command.get("namespace"),
+            version=command.get("version"),
+            fanout=command.get("fanout"),
+        )
+        transport = self.transport(command["exchange"], allowed_remote_exmods=tuple(command.get("exmods", ())))
+        return oslo_messaging.get_rpc_client(
+            transport, target, timeout=command.get("timeout", 20), call_monitor_timeout=command.get("monitor")
+        )
+
+    def do_call(self, command):
+        args = decoded(command.get("args", {}))
+        return self.client(command).call(command.get("context", {}), command["method"], **args)
+
+    def do_cast(self, command):
+        self.client(command).cast(command.get("context", {}), command["method"], **decoded(command.get("args", {})))
+
+    def do_serve(self, command):
+        target = oslo_messaging.Target(exchange=command["exchange"], topic=command["topic"], server=command["server"])
+        server = oslo_messaging.get_rpc_server(
+            self.transport(command["exchange"]), target, [Endpoint(), Special()], executor="threading"
+        )
+        server.start()
+        self.kept.append((None, server))
+
+    def do_listen(self, command):
+        transport = self.transport(command["exchange"], oslo_messaging.get_notification_transport)
+        targets = [oslo_messaging.Target(exchange=command["exchange"], topic=topic) for topic in command["topics"]]
+        listener = oslo_messaging.get_notification_listener(transport, targets, [Listener()], executor="threading")
+        listener.start()
+        self.kept.append((None, listener))
+
+    def do_notify(self, command):
+        transport = self.transport(command["exchange"], oslo_messaging.get_notification_transport)
+        notifier = oslo_messaging.Notifier(
+            transport, publisher_id=command["publisher_id"], driver="messagingv2", topics=[command["topic"]]
+        )
+        notifier.info({}, command["event_type"], command["payload"])
+
+    def obey(self, command):
+        return getattr(self, "do_" + command["do"])(command)
+
+
+def decoded(args):
+    """Lets a command name values that JSON cannot carry."""
+    named = {"<nan>": float("nan"), "<infinity>": float("inf"), "<2**70>": 2**70}
+    return {name: named.get(value, value) if isinstance(value, str) else value for name, value in args.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    options = dict(option.split("=", 1) for option in arguments.option)
+    peer = Peer(arguments.url, {name: {"true": True, "false": False}.get(value, value) for name, value in options.items()})
+    say({"answer": "ready"})
+    for line in sys.stdin:
+        try:
+            say({"answer": peer.obey(json.loads(line))})
+        except Exception as error:
+            say(
+                {
+                    "error": type(error).__name__,
+                    "bases": [base.__name__ for base in type(error).__mro__],
+                    "message": str(error),
+                    "exc_type": getattr(error, "exc_type", None),
+                    "value": getattr(error, "value", None),
+                }
+            )
+    # Threads of the library may still be waiting for the broker.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

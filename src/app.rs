@@ -93,7 +93,8 @@ impl App {
             match role {
                 Role::Nodes => {
                     let connection = settings.database.connection(crate::config::Role::Nodes);
-                    let database = Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
+                    let database =
+                        Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
                     self.databases.push(database.clone());
                     let notification_bus = self.notification_bus(settings)?;
                     let options = nodes::Options {
@@ -111,8 +112,9 @@ impl App {
                 }
                 Role::Checks => {
                     let connection = settings.database.connection(crate::config::Role::Checks);
-                    let database =
-                        Database::open(connection.reveal(), "checks").await.context("opening the database of checks")?;
+                    let database = Database::open(connection.reveal(), "checks")
+                        .await
+                        .context("opening the database of checks")?;
                     self.databases.push(database.clone());
                     let options = checks::Options {
                         bus: self.bus.clone(),
@@ -179,8 +181,10 @@ impl App {
         if settings.notifications.transport_url.reveal() == own {
             return Ok(self.bus.clone());
         }
-        let options =
-            BusOptions { transport_url: settings.notifications.transport_url.reveal().clone(), ..bus_options(settings) };
+        let options = BusOptions {
+            transport_url: settings.notifications.transport_url.reveal().clone(),
+            ..bus_options(settings)
+        };
         let bus = Bus::start(options, "spiced notifications")?;
         self.notification_bus = Some(bus.clone());
         Ok(bus)
@@ -233,7 +237,8 @@ fn make_first_keys(settings: &Settings, all_in_one: bool) -> anyhow::Result<()> 
 
 fn host_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' }).collect();
+    let safe: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' }).collect();
     if safe.is_empty() { "localhost".to_owned() } else { safe }
 }
 
@@ -314,7 +319,8 @@ fn provider_settings(settings: &Settings) -> registry::Settings {
         concurrency: oat.concurrency,
         ..adapter::open_attestation::Settings::default()
     });
-    let key_files = std::fs::read_dir(&settings.security.key_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let key_files =
+        std::fs::read_dir(&settings.security.key_dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let command = adapter::command::Settings {
         plugin_dir: settings.command.plugin_dir.clone(),
         user: settings.command.user.clone(),

@@ -118,7 +118,11 @@ impl Runner {
 
     /// [`Runner::run`], and tells `early` each result as soon as it is known (again, where a contradiction worsened it), so
     /// that one silent node does not hold up what is known of the others.
-    pub async fn run_and_tell(&self, request: CheckRequest, early: &mpsc::UnboundedSender<NodeResult>) -> Vec<NodeResult> {
+    pub async fn run_and_tell(
+        &self,
+        request: CheckRequest,
+        early: &mpsc::UnboundedSender<NodeResult>,
+    ) -> Vec<NodeResult> {
         let requested_at = request.now();
         let mut tally = Tally::new(&request.nodes);
         let clock = Arc::clone(&request.clock);
@@ -201,13 +205,7 @@ impl Runner {
         }
     }
 
-    fn take(
-        &self,
-        tally: &mut Tally,
-        result: NodeResult,
-        now: Timestamp,
-        early: &mpsc::UnboundedSender<NodeResult>,
-    ) {
+    fn take(&self, tally: &mut Tally, result: NodeResult, now: Timestamp, early: &mpsc::UnboundedSender<NodeResult>) {
         let node = result.node.clone();
         let taken = tally.take(result, now);
         if let (Taken::First | Taken::Again, Some(known)) = (taken, tally.known(&node)) {

@@ -74,8 +74,7 @@ pub async fn start(options: Options) -> Result<Running, BusError> {
     let stop = CancellationToken::new();
     let rpc = RpcClient::new(bus.clone(), identity.clone());
     let adapter = Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, stop: stop.clone() };
-    let serving =
-        Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
+    let serving = Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(announce(rpc, name.clone(), instance, schema, stop.clone()));
     tasks.close();
@@ -118,7 +117,12 @@ struct RunCheck {
 
 #[async_trait]
 impl Service for Adapter {
-    async fn handle(&self, _method: &'static Method, _caller: Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
+    async fn handle(
+        &self,
+        _method: &'static Method,
+        _caller: Caller,
+        args: Map<String, Value>,
+    ) -> Result<Value, RpcError> {
         let RunCheck { ticket: document, parameters } = typed(args)?;
         let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
         let (ticket, _): (Ticket, _) = document
@@ -202,7 +206,8 @@ impl Adapter {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == Kind::BadRequest => return Err(error),
                 Err(error) => {
-                    metrics::counter!("spice_adapter_hand_over_retries_total", "adapter" => adapter.to_string()).increment(1);
+                    metrics::counter!("spice_adapter_hand_over_retries_total", "adapter" => adapter.to_string())
+                        .increment(1);
                     tracing::info!(%error, "results could not be handed over; they are kept and tried again");
                 }
             }

@@ -1,7 +1,89 @@
-//! `spiced`: the service.
+//! `spiced`: the service. Arguments, logs, settings, run, exit code; everything else is in the library.
 
-fn main() {
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use spice::app::{self, Role};
+use spice::config::{Settings, Sources};
+use spice::telemetry::{self, LogOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// SPICE: scheduled security checks and trusted pools for OpenStack.
+///
+/// Runs one or more roles. Without --role it runs all of them in this process, and makes its own keys when its state
+/// directory is empty.
+#[derive(Parser)]
+#[command(name = "spiced", version)]
+struct Arguments {
+    /// Roles of this process, separated by commas.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    role: Vec<Role>,
+    /// A configuration file; may be given several times, later ones win.
+    #[arg(long, env = "SPICE_CONFIG", default_value = "/etc/spice/spice.conf")]
+    config_file: Vec<PathBuf>,
+    /// A directory whose *.conf files are read after the configuration files.
+    #[arg(long)]
+    config_dir: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == spice::adapter::command::SUBCOMMAND) {
         spice::adapter::command::launch_main();
     }
+    let arguments = Arguments::parse();
+    let sources = Sources { files: arguments.config_file, dirs: arguments.config_dir, env: std::env::vars().collect() };
+    let (settings, warnings) = match Settings::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("spiced: {fault}");
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let filter = std::env::var(telemetry::FILTER_VARIABLE).ok();
+    if let Err(error) = telemetry::start(&LogOptions { debug: settings.debug, json: settings.log_json, filter }) {
+        eprintln!("spiced: {error}");
+        return ExitCode::from(2);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let roles: BTreeSet<Role> =
+        if arguments.role.is_empty() { Role::ALL.into() } else { arguments.role.into_iter().collect() };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("spiced: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(&settings, &roles)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: &Settings, roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+    // From here on a signal is heard, also while starting.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = tokio::select! {
+        started = app::start(settings, roles) => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!(deployment = %settings.deployment, roles = ?roles, "started");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    app.stop().await;
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! that servers which are still trying to reply find it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,12 +109,7 @@ impl Client {
         let reply_queue = self.reply_queue_before(deadline).await?;
 
         let (sender, mut receiver) = oneshot::channel();
-        let registration = Registration { waiting: Arc::clone(&self.waiting), msg_id: msg_id.clone() };
-        if lock(&self.waiting).insert(msg_id.clone(), Waiter { reply: sender, interim: None }).is_some() {
-            return Err(BusError::Options(
-                "a call with this message id is already waiting; every call needs its own".to_owned(),
-            ));
-        }
+        let registration = self.register(&msg_id, sender)?;
 
         let message = message::encode_request(target, request, &fresh_id(), Some((&msg_id, &reply_queue)));
         let body = envelope::encode(&message);
@@ -148,6 +144,19 @@ impl Client {
             Ok(Ok(reply)) => reply.map_err(|detail| BusError::BadReply { msg_id, detail }),
             Ok(Err(_)) => Err(BusError::Closed),
             Err(_) => Err(BusError::Timeout { msg_id, waited: timeout }),
+        }
+    }
+
+    /// Enters a waiter, unless its id is in use: the other call's waiter must neither be replaced nor removed.
+    fn register(&self, msg_id: &str, reply: oneshot::Sender<Result<Reply, String>>) -> Result<Registration, BusError> {
+        match lock(&self.waiting).entry(msg_id.to_owned()) {
+            Entry::Occupied(_) => Err(BusError::Options(
+                "a call with this message id is already waiting; every call needs its own".to_owned(),
+            )),
+            Entry::Vacant(free) => {
+                free.insert(Waiter { reply, interim: None });
+                Ok(Registration { waiting: Arc::clone(&self.waiting), msg_id: msg_id.to_owned() })
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! | control exchange | as configured | topic; the deployment's options |
 //! | topic and server queue | `T`, `T.S` | the deployment's options |
 //! | fanout exchange | `T_fanout` | fanout, auto-delete; durable by option |
-//! | our fanout queue | `T_fanout_<hex>` | exclusive: nobody else's business, and RabbitMQ 4.3 takes it |
+//! | our fanout queue | `T_fanout_<hex>` | exclusive (nobody else's business, and RabbitMQ 4.3 takes it), auto-delete |
 //! | our reply queue | `reply_<hex>` | exclusive |
 //! | work exchange | `spice_work` | topic, durable, whatever the options |
 //! | work queue a foreign server may declare too | `spice-adapter-<name>` | durable (quorum by option), only oslo's own arguments |
@@ -141,22 +141,23 @@ pub(crate) fn fanout_exchange(options: &RabbitOptions, topic: &str) -> Object {
     })
 }
 
-/// A fanout queue of our own.
+/// A fanout queue of our own. It goes with its consumer: the queue of a server that was stopped, or of a channel that was lost, would fill
+/// for as long as the connection lives.
 pub(crate) fn fanout_queue(topic: &str, id: &str) -> Object {
-    own_exclusive_queue(format!("{topic}_fanout_{id}"), Some((fanout_name(topic), topic.to_owned())))
+    own_exclusive_queue(format!("{topic}_fanout_{id}"), Some((fanout_name(topic), topic.to_owned())), true)
 }
 
 /// A reply queue of our own; reached through the default exchange.
 pub(crate) fn reply_queue(name: &str) -> Object {
-    own_exclusive_queue(name.to_owned(), None)
+    own_exclusive_queue(name.to_owned(), None, false)
 }
 
-fn own_exclusive_queue(name: String, binding: Option<(String, String)>) -> Object {
+fn own_exclusive_queue(name: String, binding: Option<(String, String)>, auto_delete: bool) -> Object {
     Object::Queue(Queue {
         name,
         durable: false,
         exclusive: true,
-        auto_delete: false,
+        auto_delete,
         arguments: FieldTable::default(),
         binding,
         follows_options: false,

@@ -99,7 +99,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("oslo_messaging_notifications", "topics", Kind::List, "notifications", "Topics on which Ceilometer listens.").used_by(TRUST_ROLES),
     option("oslo_messaging_notifications", "retry", Kind::Int { min: -1, max: 1_000_000 }, "-1", "Attempts to send a notification again before it is dropped; -1: until it is sent.").used_by(TRUST_ROLES),
 
-    option("notifications", "exchange", Kind::Text, "spice", "Exchange of the notifications. It must be among Ceilometer's [notification] messaging_urls or control exchanges.").used_by(TRUST_ROLES),
+    option("notifications", "exchange", Kind::Text, "spice", "Exchange of the notifications. Ceilometer must list it in [notification] notification_control_exchanges, one line per exchange and beside all it reads already: setting that option replaces its default list.").used_by(TRUST_ROLES),
     option("notifications", "declare", Kind::Choice(&["passive", "active"]), "passive", "passive waits for Ceilometer to create the exchange. active creates it with the flags of [oslo_messaging_rabbit]: if those differ from Ceilometer's own, telemetry stops for the whole cloud.").used_by(TRUST_ROLES),
     option("notifications", "results", Kind::Choice(&["all", "changes", "none"]), "changes", "Which check results are sent. One Ceilometer agent keeps up with about 480 a second.").used_by(NODES),
     option("notifications", "project_id", Kind::Text, "", "Project under which Ceilometer files the samples; empty: none.").example("0123456789abcdef0123456789abcdef").used_by(TRUST_ROLES),

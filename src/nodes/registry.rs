@@ -156,7 +156,7 @@ impl Nodes {
         let mut world = self.world.lock().await;
         let now = self.clock.now();
         let entry = world.nodes.get(name).ok_or_else(|| no_such_node(name))?;
-        let tombstone = Tombstone { name: name.clone(), deleted_at: now, trust: entry.trust.tombstone(now) };
+        let tombstone = Tombstone { name: name.clone(), deleted_at: now, trust: entry.trust.tombstone() };
         let mut stage = Stage { buried: vec![tombstone], ..Stage::default() };
         act(&mut stage, name, "deleted", "", caller, now);
         self.commit(&mut world, stage).await.map_err(RpcError::internal)?;

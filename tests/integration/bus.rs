@@ -10,7 +10,7 @@ use spice::bus::{
 };
 use tokio::sync::mpsc;
 
-use crate::lab::{Lab, PATIENCE, eventually};
+use crate::lab::{Lab, PATIENCE, Soon, eventually};
 
 /// A dispatcher made of a function.
 pub struct Does<F>(pub F);
@@ -91,7 +91,7 @@ async fn a_call_returns_result_and_extras_and_carries_context_and_a_chosen_messa
     assert_eq!(reply.result, Ok(json!({"text": "grün \u{1f512}", "n": u64::MAX})));
     assert_eq!(reply.extras, args(json!({"signature": "signed"})));
 
-    let incoming = requests.recv().await.unwrap();
+    let incoming = requests.soon().await;
     assert_eq!(incoming.request.context, args(json!({"user": "admin"})));
     assert_eq!(incoming.msg_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
     assert_eq!(
@@ -102,7 +102,7 @@ async fn a_call_returns_result_and_extras_and_carries_context_and_a_chosen_messa
     assert!(!incoming.fanout && !incoming.via_server && !incoming.redelivered && incoming.unique_id.is_some());
 
     client.call(&target.server("one"), request("who", json!({})), PATIENCE).await.unwrap();
-    assert!(requests.recv().await.unwrap().via_server);
+    assert!(requests.soon().await.via_server);
 
     serving.stop(SECOND).await;
     server.close().await;
@@ -180,7 +180,7 @@ async fn a_fanout_cast_reaches_every_server_in_order_and_it_is_fine_when_there_i
     }
     for n in 0..50 {
         for requests in [&mut at_first, &mut at_second] {
-            let incoming = requests.recv().await.unwrap();
+            let incoming = requests.soon().await;
             assert!(incoming.fanout);
             assert_eq!(incoming.request.args["n"], json!(n));
         }
@@ -188,9 +188,7 @@ async fn a_fanout_cast_reaches_every_server_in_order_and_it_is_fine_when_there_i
     // With its last queue the exchange goes; the next cast makes it again.
     one.stop(SECOND).await;
     two.stop(SECOND).await;
-    for queue in lab.queues().await {
-        lab.delete_queue(queue["name"].as_str().unwrap()).await;
-    }
+    eventually("the queues went with their servers", async || lab.queues().await.is_empty()).await;
     bus.cast(&everybody, request("tell", json!({}))).await.unwrap();
     lab.remove().await;
 }
@@ -206,8 +204,8 @@ async fn the_same_message_sent_twice_is_carried_out_once() {
         publish(&lab, "spice", "checks", "application/json", &body).await;
     }
     bus.call(&Target::topic("spice", "checks"), request("echo", json!({})), PATIENCE).await.unwrap();
-    assert_eq!(requests.recv().await.unwrap().request.method, "tell");
-    assert_eq!(requests.recv().await.unwrap().request.method, "echo");
+    assert_eq!(requests.soon().await.request.method, "tell");
+    assert_eq!(requests.soon().await.request.method, "echo");
     lab.remove().await;
 }
 
@@ -254,7 +252,7 @@ async fn malformed_messages_and_oversized_bodies_are_refused_while_service_goes_
     let reply =
         bus.call(&Target::topic("spice", "checks"), request("echo", json!({"ok": true})), PATIENCE).await.unwrap();
     assert_eq!(reply.result, Ok(json!({"ok": true})));
-    assert_eq!(requests.recv().await.unwrap().request.method, "echo", "nothing malformed reached the dispatcher");
+    assert_eq!(requests.soon().await.request.method, "echo", "nothing malformed reached the dispatcher");
     lab.await_depth("checks", 0).await;
 
     let too_large =
@@ -328,7 +326,7 @@ async fn quorum_deployments_work_throughout() {
     );
     bus.cast(&Target::topic("spice", "checks").fanout(), request("tell", json!({}))).await.unwrap();
     bus.work(&Target::topic("spice_work", "spice-nodes-results"), request("tell", json!({})), None).await.unwrap();
-    assert_eq!(requests.recv().await.unwrap().request.method, "tell");
+    assert_eq!(requests.soon().await.request.method, "tell");
     let queue = lab.queue("spice-nodes-results").await;
     assert_eq!(queue["type"], "quorum", "{queue}");
     assert_eq!(queue["arguments"]["x-delivery-limit"], Value::Null);
@@ -408,7 +406,7 @@ async fn stopping_waits_for_what_is_under_way_and_leaves_the_rest_to_others() {
         let (bus, target) = (bus.clone(), target.clone());
         async move { bus.call(&target, request("slow", json!({"seconds": 1})), PATIENCE).await }
     });
-    requests.recv().await.unwrap();
+    requests.soon().await;
     let status = serving.serving();
     assert!(*status.borrow());
     serving.stop(PATIENCE).await;
@@ -419,7 +417,7 @@ async fn stopping_waits_for_what_is_under_way_and_leaves_the_rest_to_others() {
     lab.await_depth("checks", 1).await;
     let (dispatcher, mut requests) = recorded();
     let _next = bus.serve(Service::rpc("spice", "checks", "two"), dispatcher).await.unwrap();
-    assert_eq!(requests.recv().await.unwrap().request.method, "tell");
+    assert_eq!(requests.soon().await.request.method, "tell");
     eventually("the connection is reported", async || *bus.connected().borrow()).await;
     lab.remove().await;
 }

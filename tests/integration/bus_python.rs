@@ -7,7 +7,7 @@ use spice::bus::{BusError, Declare, Notification, Request, Service, Target};
 use spice::clock::Timestamp;
 
 use crate::bus::{answering, args, recorded, request};
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::{Lab, PATIENCE, Soon};
 
 fn call(method: &str, arguments: Value) -> Value {
     json!({"do": "call", "exchange": "spice", "topic": "checks", "method": method, "args": arguments})
@@ -29,7 +29,7 @@ async fn an_unmodified_oslo_client_drives_a_rust_server() {
     let everything =
         json!({"text": "grün \u{1f512}", "list": [1, 2.5, null, true], "big": i64::MAX, "nested": {"a": {"b": {}}}});
     assert_eq!(peer.succeed(call("echo", everything.clone())).await, everything);
-    assert_eq!(requests.recv().await.unwrap().request.args, args(everything));
+    assert_eq!(requests.soon().await.request.args, args(everything));
     let context =
         peer.succeed(with(call("context", json!({})), json!({"context": {"user": "admin", "roles": ["a"]}}))).await;
     assert_eq!(context, json!({"user": "admin", "roles": ["a"]}));
@@ -75,11 +75,11 @@ async fn casts_and_fanout_from_oslo_arrive() {
     let mut peer = lab.peer(&[]).await;
     let cast = json!({"do": "cast", "exchange": "spice", "topic": "checks", "method": "tell", "args": {"n": 1}});
     peer.succeed(with(cast.clone(), json!({"server": "two"}))).await;
-    let incoming = at_second.recv().await.unwrap();
+    let incoming = at_second.soon().await;
     assert!(incoming.via_server && incoming.msg_id.is_none());
     peer.succeed(with(cast, json!({"fanout": true}))).await;
     for requests in [&mut at_first, &mut at_second] {
-        let incoming = requests.recv().await.unwrap();
+        let incoming = requests.soon().await;
         assert!(incoming.fanout && !incoming.via_server);
         assert_eq!(incoming.request.args, args(json!({"n": 1})));
     }
@@ -145,10 +145,10 @@ async fn a_foreign_adapter_serves_work_and_hands_over_results() {
     for n in 0..2 {
         bus.work(&adapter, request("tell", json!({"n": n})), Some(PATIENCE)).await.unwrap();
     }
-    at_ours.recv().await.unwrap();
+    at_ours.soon().await;
     let results = json!({"do": "cast", "exchange": "spice_work", "topic": "spice-nodes-results", "method": "record_results", "args": {"n": 1}});
     peer.succeed(results).await;
-    assert_eq!(requests.recv().await.unwrap().request.method, "record_results");
+    assert_eq!(requests.soon().await.request.method, "record_results");
     lab.remove().await;
 }
 

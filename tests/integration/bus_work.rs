@@ -11,7 +11,7 @@ use spice::bus::{BusError, Dispatcher, Disposition, Incoming, Service, Target};
 use tokio::sync::{Notify, mpsc};
 
 use crate::bus::{Does, recorded, request};
-use crate::lab::{Lab, PATIENCE, eventually};
+use crate::lab::{Lab, PATIENCE, Soon, eventually};
 
 const EXCHANGE: &str = "spice_work";
 const RESULTS: &str = "spice-nodes-results";
@@ -46,7 +46,7 @@ async fn work_is_acknowledged_after_it_was_done_and_retried_until_then() {
     bus.work(&results(), request("record_results", json!({})), None).await.unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
-        seen.push(attempts.recv().await.unwrap());
+        seen.push(attempts.soon().await);
     }
     assert_eq!(seen, [false, true, true]);
     serving.stop(PATIENCE).await;
@@ -65,18 +65,18 @@ async fn work_that_waits_for_a_retry_goes_back_to_the_broker_when_its_server_sto
     });
     let stopped = bus.serve(Service::work(EXCHANGE, RESULTS, 1), Arc::clone(&later)).await.unwrap();
     bus.work(&results(), request("record_results", json!({})), None).await.unwrap();
-    attempts.recv().await.unwrap();
+    attempts.soon().await;
     stopped.stop(PATIENCE).await;
     lab.await_depth(RESULTS, 1).await;
 
     let dropped = bus.serve(Service::work(EXCHANGE, RESULTS, 1), later).await.unwrap();
-    attempts.recv().await.unwrap();
+    attempts.soon().await;
     drop(dropped);
     lab.await_depth(RESULTS, 1).await;
 
     let (dispatcher, mut requests) = recorded();
     let _other = bus.serve(Service::work(EXCHANGE, RESULTS, 1), dispatcher).await.unwrap();
-    assert!(requests.recv().await.unwrap().redelivered);
+    assert!(requests.soon().await.redelivered);
     lab.remove().await;
 }
 
@@ -146,7 +146,7 @@ async fn a_full_queue_pushes_back_and_loses_nothing() {
     let (dispatcher, mut requests) = recorded();
     let _serving = bus.serve(Service::work(EXCHANGE, RESULTS, 1), dispatcher).await.unwrap();
     for n in 0..taken {
-        assert_eq!(requests.recv().await.unwrap().request.args["n"], json!(n));
+        assert_eq!(requests.soon().await.request.args["n"], json!(n));
     }
     eventually("room again", async || bus.work(&results(), request("record_results", json!({})), None).await.is_ok())
         .await;
@@ -168,7 +168,7 @@ async fn work_for_an_adapter_that_never_ran_is_unroutable_and_expired_work_is_dr
     bus.work(&adapter, request("run_check", json!({"late": false})), Some(PATIENCE)).await.unwrap();
     let (dispatcher, mut requests) = recorded();
     let _serving = bus.serve(Service::work(EXCHANGE, "spice-adapter-none", 1), dispatcher).await.unwrap();
-    assert_eq!(requests.recv().await.unwrap().request.args["late"], json!(false));
+    assert_eq!(requests.soon().await.request.args["late"], json!(false));
     // A queue that foreign adapters declare too has oslo's arguments and no others.
     assert_eq!(lab.queue("spice-adapter-none").await["arguments"], json!({}));
     lab.remove().await;
@@ -200,7 +200,7 @@ async fn work_survives_the_loss_of_its_connection_while_it_is_carried_out() {
     for n in 0..20 {
         bus.work(&results(), request("record_results", json!({"n": n})), None).await.unwrap();
     }
-    entered.recv().await.unwrap();
+    entered.soon().await;
     eventually("the connections are cut", async || lab.close_connections().await >= 2).await;
     eventually("everything is done, the interrupted work once more", async || done.lock().unwrap().len() == 20).await;
     gate.notify_one();
@@ -226,7 +226,7 @@ async fn a_deleted_queue_is_made_again_and_served_again() {
         bus.work(&results(), request("record_results", json!({})), None).await.is_ok()
     })
     .await;
-    assert_eq!(at_work.recv().await.unwrap().request.method, "record_results");
+    assert_eq!(at_work.soon().await.request.method, "record_results");
     let target = Target::topic("spice", "checks").server("one");
     eventually("calls are taken again", async || {
         bus.call(&target, request("who", json!({})), Duration::from_secs(5))
@@ -234,7 +234,7 @@ async fn a_deleted_queue_is_made_again_and_served_again() {
             .is_ok_and(|reply| reply.result == Ok(json!("one")))
     })
     .await;
-    assert!(at_rpc.recv().await.unwrap().via_server);
+    assert!(at_rpc.soon().await.via_server);
     let queue = lab.queue(RESULTS).await;
     assert_eq!(queue["arguments"]["x-overflow"], Value::String("reject-publish".into()), "{queue}");
     lab.remove().await;

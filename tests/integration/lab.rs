@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// How long anything in a test may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ports of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +45,23 @@ pub fn root() -> PathBuf {
 
 /// The broker that tests share.
 fn shared_broker() -> &'static Ports {
-    static SHARED: OnceLock<Ports> = OnceLock::new();
-    SHARED.get_or_init(|| {
+    // The supervisor is kept, never waited for: when this process ends, its end of the pipe closes, and the supervisor stops the broker.
+    static SHARED: OnceLock<(Ports, Option<std::process::Child>)> = OnceLock::new();
+    let (ports, _) = SHARED.get_or_init(|| {
         if let (Ok(amqp), Ok(http)) = (std::env::var("SPICE_BROKER_AMQP"), std::env::var("SPICE_BROKER_HTTP")) {
-            return Ports::from_lines(&format!("SPICE_BROKER_AMQP={amqp}\nSPICE_BROKER_HTTP={http}"));
+            let mut text = format!("SPICE_BROKER_AMQP={amqp}\nSPICE_BROKER_HTTP={http}\n");
+            for name in ["SPICE_BROKER_AMQPS", "SPICE_BROKER_TLS"] {
+                if let Ok(value) = std::env::var(name) {
+                    text.push_str(&format!("{name}={value}\n"));
+                }
+            }
+            return (Ports::from_lines(&text), None);
         }
         let folder = tempfile::Builder::new().prefix("spice-broker-").tempdir().expect("a folder").keep();
-        // Never waited for: when this process ends, its end of the pipe closes, and the supervisor stops the broker and goes.
-        run_supervised(&folder, true).0
-    })
+        let (ports, supervisor) = run_supervised(&folder, true);
+        (ports, Some(supervisor))
+    });
+    ports
 }
 
 /// Starts `tools/broker run` and waits until it reports its ports.
@@ -282,6 +290,18 @@ pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
+/// Waiting for what a test expects, but not for ever.
+pub trait Soon<T> {
+    /// The next item; fails the test when there is none within [`PATIENCE`].
+    async fn soon(&mut self) -> T;
+}
+
+impl<T> Soon<T> for tokio::sync::mpsc::UnboundedReceiver<T> {
+    async fn soon(&mut self) -> T {
+        tokio::time::timeout(PATIENCE, self.recv()).await.expect("nothing arrived").expect("the sender lives")
+    }
+}
+
 /// The Python environment of the tests.
 fn venv() -> &'static Path {
     static VENV: OnceLock<PathBuf> = OnceLock::new();
@@ -293,6 +313,11 @@ fn venv() -> &'static Path {
         assert!(made.status.success(), "tools/venv failed");
         PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
     })
+}
+
+/// The interpreter of that environment.
+pub async fn python() -> PathBuf {
+    tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python")
 }
 
 /// A process with the real oslo.messaging; see `tests/python/oslo_peer.py`. Killed when dropped.
@@ -307,7 +332,7 @@ pub struct Peer {
 impl Peer {
     /// Starts one on any transport.
     pub async fn start(url: &str, options: &[&str]) -> Self {
-        let python = tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python");
+        let python = python().await;
         let mut command = Command::new(python);
         command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]);
         for option in options {

@@ -8,9 +8,9 @@ Usage: cron_table.py > src/checks/schedule/tests/runs.txt
 import datetime
 import zoneinfo
 
-UTC = datetime.timezone.utc
-MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-DAYS = "sun mon tue wed thu fri sat".split()
+UTC = datetime.UTC
+MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 
 
 def members(text, low, high, names=()):
@@ -74,28 +74,58 @@ def runs(text, zone_name, start, count=5):
 
 
 SCHEDULES = [
-    "* * * * *", "*/5 * * * *", "30 * * * *", "*/7 * * * *", "0,50 * * * *", "15 2 * * *", "30 2 * * *", "0 2 * * *", "0 3 * * *",
-    "30 1 * * *", "45 1 * * *", "*/20 1-3 * * *", "*/30 */2 * * *", "59 23 * * *", "0 0 * * *", "10 0,2,12 * * sun", "5 2 * * 7",
+    "* * * * *",
+    "*/5 * * * *",
+    "30 * * * *",
+    "*/7 * * * *",
+    "0,50 * * * *",
+    "15 2 * * *",
+    "30 2 * * *",
+    "0 2 * * *",
+    "0 3 * * *",
+    "30 1 * * *",
+    "45 1 * * *",
+    "*/20 1-3 * * *",
+    "*/30 */2 * * *",
+    "59 23 * * *",
+    "0 0 * * *",
+    "10 0,2,12 * * sun",
+    "5 2 * * 7",
 ]
 # Just before clocks change.
 CHANGES = [
-    ("UTC", "2026-03-29T00:40"), ("Asia/Kolkata", "2026-03-29T00:40"),
-    ("Europe/Berlin", "2026-03-29T00:25"), ("Europe/Berlin", "2026-10-24T23:40"),
-    ("America/New_York", "2026-03-08T06:40"), ("America/New_York", "2026-11-01T04:50"),
-    ("Australia/Lord_Howe", "2025-10-04T15:10"), ("Australia/Lord_Howe", "2025-04-05T14:20"),
-    ("Africa/Casablanca", "2024-03-10T01:20"), ("Africa/Casablanca", "2024-04-14T01:20"),
-    ("America/Sao_Paulo", "2018-11-04T02:30"), ("America/Sao_Paulo", "2018-02-18T00:30"),
-    ("Pacific/Apia", "2011-12-30T08:30"), ("Europe/London", "2026-10-25T00:10"),
+    ("UTC", "2026-03-29T00:40"),
+    ("Asia/Kolkata", "2026-03-29T00:40"),
+    ("Europe/Berlin", "2026-03-29T00:25"),
+    ("Europe/Berlin", "2026-10-24T23:40"),
+    ("America/New_York", "2026-03-08T06:40"),
+    ("America/New_York", "2026-11-01T04:50"),
+    ("Australia/Lord_Howe", "2025-10-04T15:10"),
+    ("Australia/Lord_Howe", "2025-04-05T14:20"),
+    ("Africa/Casablanca", "2024-03-10T01:20"),
+    ("Africa/Casablanca", "2024-04-14T01:20"),
+    ("America/Sao_Paulo", "2018-11-04T02:30"),
+    ("America/Sao_Paulo", "2018-02-18T00:30"),
+    ("Pacific/Apia", "2011-12-30T08:30"),
+    ("Europe/London", "2026-10-25T00:10"),
 ]
 OTHERS = [
-    ("0 0 13 * 5", "UTC", "2026-01-01T00:00"), ("0 12 1,15 * mon", "Europe/Berlin", "2026-01-01T00:00"),
-    ("0 0 */10 * 1", "UTC", "2026-01-01T00:00"), ("0 0 1 * */2", "UTC", "2026-01-01T00:00"),
-    ("0 4 31 * *", "Asia/Kolkata", "2026-01-31T00:00"), ("0 4 29 2 *", "UTC", "2016-03-01T00:00"),
-    ("0 22 * * 1-5", "America/New_York", "2026-07-03T12:00"), ("0 22 * * 5-7", "America/New_York", "2026-07-03T12:00"),
-    ("20 4 * jan-mar/2 sat,sun", "Europe/Berlin", "2026-01-20T00:00"), ("0 0 1 1 *", "America/Sao_Paulo", "2020-05-05T05:05"),
-    ("1-10/3 9-17/4 * * *", "Asia/Kolkata", "2026-05-05T00:00"), ("0 0 * * 0", "UTC", "2026-05-05T00:00"),
-    ("*/15 * * * * *", "Europe/Berlin", "2026-10-25T00:59"), ("30 0 * * * *", "Europe/Berlin", "2026-03-29T00:00"),
-    ("30 59 2 * * *", "Europe/Berlin", "2026-10-24T20:00"), ("59 59 1 * * *", "America/New_York", "2026-11-01T00:00"),
+    ("0 0 13 * 5", "UTC", "2026-01-01T00:00"),
+    ("0 12 1,15 * mon", "Europe/Berlin", "2026-01-01T00:00"),
+    ("0 0 */10 * 1", "UTC", "2026-01-01T00:00"),
+    ("0 0 1 * */2", "UTC", "2026-01-01T00:00"),
+    ("0 4 31 * *", "Asia/Kolkata", "2026-01-31T00:00"),
+    ("0 4 29 2 *", "UTC", "2016-03-01T00:00"),
+    ("0 22 * * 1-5", "America/New_York", "2026-07-03T12:00"),
+    ("0 22 * * 5-7", "America/New_York", "2026-07-03T12:00"),
+    ("20 4 * jan-mar/2 sat,sun", "Europe/Berlin", "2026-01-20T00:00"),
+    ("0 0 1 1 *", "America/Sao_Paulo", "2020-05-05T05:05"),
+    ("1-10/3 9-17/4 * * *", "Asia/Kolkata", "2026-05-05T00:00"),
+    ("0 0 * * 0", "UTC", "2026-05-05T00:00"),
+    ("*/15 * * * * *", "Europe/Berlin", "2026-10-25T00:59"),
+    ("30 0 * * * *", "Europe/Berlin", "2026-03-29T00:00"),
+    ("30 59 2 * * *", "Europe/Berlin", "2026-10-24T20:00"),
+    ("59 59 1 * * *", "America/New_York", "2026-11-01T00:00"),
 ]
 
 

@@ -21,9 +21,11 @@ import os
 import sys
 import threading
 import time
+import warnings
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_messaging import conffixture
 
 OUT = threading.Lock()
 
@@ -95,13 +97,12 @@ class Peer:
         self.options = options
         self.kept = []
 
-    def conf(self, exchange):
+    def conf(self):
         conf = cfg.ConfigOpts()
         conf([], project="peer")
-        oslo_messaging.conffixture.ConfFixture(conf)  # registers the options
+        conffixture.ConfFixture(conf)  # registers the options
         for name, value in self.options.items():
             conf.set_override(name, value, group="oslo_messaging_rabbit")
-        conf.set_override("control_exchange", exchange)
         return conf
 
     def transport(self, exchange, make=oslo_messaging.get_rpc_transport, **kwargs):
@@ -109,7 +110,7 @@ class Peer:
         for known, transport in self.kept:
             if known == key:
                 return transport
-        transport = make(self.conf(exchange), url=self.url, **kwargs)
+        transport = make(self.conf(), url=self.url, **kwargs)
         self.kept.append((key, transport))
         return transport
 
@@ -167,6 +168,7 @@ def decoded(args):
 
 
 def main():
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")

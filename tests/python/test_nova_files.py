@@ -400,6 +400,18 @@ def test_a_pool_replaced_while_a_request_is_judged_does_not_mix_into_it(cloud, m
     assert cloud.passing(NAMES) == ["bad"]
 
 
+def test_what_expires_while_the_file_is_read_has_expired(cloud, monkeypatch):
+    real = source._read_bytes
+
+    def slowly(descriptor, size):
+        cloud.clock.pass_ms(1000)
+        return real(descriptor, size)
+
+    monkeypatch.setattr(source, "_read_bytes", slowly)
+    cloud.write_default({"good": ("t", START + 2000), "late": ("t", START + 2001)})
+    assert cloud.passing(["good", "late"]) == ["late"]
+
+
 @pytest.mark.parametrize("grown", [b"more", None])
 def test_a_file_written_in_place_while_it_is_read_is_refused(cloud, monkeypatch, grown):
     cloud.write_default(MEMBERS)

@@ -45,8 +45,7 @@ def _passing(hosts, request):
         return hosts
     if not isinstance(hosts, list):
         hosts = list(hosts)
-    utc_ms = runtime.clock.utc_ms()
-    if _is_bypassed(conf.bypass_until, utc_ms):
+    if _is_bypassed(conf.bypass_until):
         LOG.warning(
             "SPICE is bypassed until %(until)s: %(count)d host(s) pass unjudged for server %(server)s; its flavor asks "
             "for %(demand)s",
@@ -59,7 +58,8 @@ def _passing(hosts, request):
         )
         return hosts
     snapshot = runtime.pool_source().snapshot()
-    boottime_ms = runtime.clock.boottime_ms()
+    # After the reading, which may take a while: what expired meanwhile has expired.
+    utc_ms, boottime_ms = runtime.clock.utc_ms(), runtime.clock.boottime_ms()
     kept = hosts
     refused, observed = [], []
     for demand in demands:
@@ -98,10 +98,10 @@ def _is_enforced(demand, judgement):
     return demand.named or judgement.mode == "enforce"
 
 
-def _is_bypassed(until, utc_ms):
+def _is_bypassed(until):
     if not until:
         return False
-    active, complaint = bypass_state(until, utc_ms)
+    active, complaint = bypass_state(until, runtime.clock.utc_ms())
     if _restraint.is_due("bypass_until", complaint, runtime.clock.boottime_ms()) and complaint:
         LOG.error("[spice] bypass_until = %(until)s %(complaint)s", {"until": shown(until), "complaint": complaint})
     return active

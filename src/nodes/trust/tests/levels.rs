@@ -29,7 +29,9 @@ fn a_pass_expires_at_its_ttl_and_not_before() {
     let mut story = Story::one();
     story.run(1, Pass);
     story.wait(30 * MINUTE - 1).is(Trusted);
-    story.wait(1).is(Unknown);
+    story.wait(1);
+    assert_eq!(story.unsettled().level, Unknown);
+    story.is(Unknown);
     assert!(matches!(story.verdict().reason, Reason::Expired { .. }));
 }
 
@@ -48,6 +50,12 @@ fn a_result_is_as_old_as_its_evidence_so_late_arrival_never_extends_trust() {
         story.take("a", &seen);
         assert_eq!(story.verdict().expires_at, early.plus(Duration::from_secs(1_800)));
     }
+    let mut story = Story::one();
+    let mut seen = story.seen("a", 1, Pass);
+    seen.result.verified_at = Some(Timestamp(START + 20 * SECOND));
+    story.take("a", &seen);
+    assert_eq!(story.verdict().expires_at, Timestamp(START + 30 * MINUTE), "a later verifier adds nothing");
+
     let mut story = Story::one();
     let seen = story.seen("a", 1, Pass);
     story.wait(40 * MINUTE).take("a", &seen);

@@ -10,6 +10,8 @@ struct Arrival {
     seen: Observation,
     /// `Error` where the result came from the future.
     status: Status,
+    /// Nothing it shows is believed, its boot included.
+    future: bool,
     /// A pass that was late or of an earlier boot when it came.
     void: bool,
     /// Which definition it was made under, counted by changes.
@@ -81,7 +83,7 @@ impl OneCheck {
     }
 
     fn newest_boot(&self) -> Option<&String> {
-        let shown = self.arrivals.iter().filter(|a| a.seen.reporter == Reporter::Adapter);
+        let shown = self.arrivals.iter().filter(|a| a.seen.reporter == Reporter::Adapter && !a.future);
         shown.filter(|a| a.seen.result.boot.is_some()).max_by_key(|a| a.seen.order)?.seen.result.boot.as_ref()
     }
 
@@ -120,7 +122,7 @@ impl Oracle {
         // After a reboot the rules may have refused the newer pass, so it proves nothing here.
         let late = newer(one.runs(Outcome::Bad)) || (!one.rebooted() && newer(one.runs(Outcome::Good)));
         let void = status == Status::Pass && late;
-        one.arrivals.push(Arrival { seen: seen.clone(), status, void, definition });
+        one.arrivals.push(Arrival { seen: seen.clone(), status, future, void, definition });
         self.distrust(policy, now);
     }
 

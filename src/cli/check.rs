@@ -196,7 +196,9 @@ impl Verb {
                     changes.insert("ttl_s".to_owned(), seconds);
                 }
                 if changes.keys().all(|name| name == "allow_missing_adapter") {
-                    return Err(CliError::local("nothing to change").hint("`spicectl check set --help` shows what can be"));
+                    return Err(
+                        CliError::local("nothing to change").hint("`spicectl check set --help` shows what can be")
+                    );
                 }
                 update(session, output, &name, Value::Object(changes), confirm).await?;
             }

@@ -149,9 +149,8 @@ impl CheckOptions {
             return Ok(members);
         }
         let current = session.checks("check_show", json!({ "name": name })).await?;
-        let in_force = |member: &str| {
-            current.get(member).and_then(Value::as_object).cloned().ok_or_else(|| unexpected(member))
-        };
+        let in_force =
+            |member: &str| current.get(member).and_then(Value::as_object).cloned().ok_or_else(|| unexpected(member));
         if !judgement.is_empty() {
             let mut next = in_force("judgement")?;
             next.extend(judgement);
@@ -171,15 +170,13 @@ impl CheckOptions {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn inline_schedule(
-    cron: Option<&str>,
-    zone: Option<&str>,
-    every: Option<&str>,
-) -> Result<Option<Value>, CliError> {
+pub fn inline_schedule(cron: Option<&str>, zone: Option<&str>, every: Option<&str>) -> Result<Option<Value>, CliError> {
     let schedule = match (cron, every) {
         (Some(cron), _) => Schedule::cron(cron, zone).map_err(|error| format!("--cron: {error}")),
         (None, Some(every)) => match Schedule::parse(every, None) {
-            Ok(Schedule::Cron { .. }) => Err("--every: write an interval such as 5m; cron text goes to --cron".to_owned()),
+            Ok(Schedule::Cron { .. }) => {
+                Err("--every: write an interval such as 5m; cron text goes to --cron".to_owned())
+            }
             parsed => parsed.map_err(|error| format!("--every: {error}")),
         },
         (None, None) => return Ok(None),

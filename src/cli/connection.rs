@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::bus::{Bus, BusOptions, RabbitOptions};
-use crate::clock::SystemClock;
 use crate::cli::error::{CliError, Exit};
+use crate::clock::SystemClock;
 use crate::config::{ConfigFault, Origin, RabbitSettings, Settings, Sources, Warning};
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient};
@@ -174,7 +174,8 @@ fn bus_options(settings: &Settings) -> BusOptions {
 }
 
 fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let path =
+        |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     RabbitOptions {
         amqp_durable_queues: rabbit.amqp_durable_queues,
         amqp_auto_delete: rabbit.amqp_auto_delete,

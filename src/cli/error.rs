@@ -82,11 +82,15 @@ impl From<RpcError> for CliError {
             Kind::BadRequest | Kind::NotFound | Kind::Conflict => (Exit::Refused, None),
             Kind::Unauthorized if error.message.starts_with("the answer of") => (
                 Exit::NotAuthorised,
-                Some("see that the trust directory (--trust-dir) holds the keys of Checks and Nodes: `spicectl key list`"),
+                Some(
+                    "see that the trust directory (--trust-dir) holds the keys of Checks and Nodes: `spicectl key list`",
+                ),
             ),
             Kind::Unauthorized => (
                 Exit::NotAuthorised,
-                Some("see that the service's trust directory holds this key under this sender, and that both clocks agree"),
+                Some(
+                    "see that the service's trust directory holds this key under this sender, and that both clocks agree",
+                ),
             ),
             Kind::Forbidden => (Exit::NotAuthorised, Some("use a key that has the role (--key)")),
             Kind::Unavailable => {

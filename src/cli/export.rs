@@ -154,7 +154,9 @@ mod tests {
         });
         let check = Check::from_new(serde_json::from_value(new).unwrap(), "id".to_owned(), Timestamp(1));
         let entry = check_entry(&json!(check));
-        for text in [json_text(&json!({ "checks": [entry] })), serde_saphyr::to_string(&json!({ "checks": [entry] })).unwrap()] {
+        for text in
+            [json_text(&json!({ "checks": [entry] })), serde_saphyr::to_string(&json!({ "checks": [entry] })).unwrap()]
+        {
             let read = Definitions::parse(&text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
             let (read, _) = &read.checks.unwrap()[0];
             assert_eq!(decided(&json!(read)), decided(&json!(check)), "{text}");
@@ -163,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_pools_silence_is_in_seconds() {
-        let pool = json!({"name": "default", "mode": "enforce", "max_silence_ms": 600_000, "accept_self_report": false});
+        let pool =
+            json!({"name": "default", "mode": "enforce", "max_silence_ms": 600_000, "accept_self_report": false});
         assert_eq!(pool_entry(&pool)["max_silence_s"], 600);
         assert!(pool_entry(&pool).get("max_silence_ms").is_none());
     }

@@ -58,8 +58,11 @@ pub fn read_text(path: &Path) -> Result<String, CliError> {
 pub fn read(path: &Path) -> Result<Vec<NodeLine>, CliError> {
     parse(&read_text(path)?).map_err(|faults| {
         let more = faults.len().saturating_sub(MOST_FAULTS);
-        let mut told: Vec<String> =
-            faults.into_iter().take(MOST_FAULTS).map(|(line, fault)| format!("{}:{line}: {fault}", path.display())).collect();
+        let mut told: Vec<String> = faults
+            .into_iter()
+            .take(MOST_FAULTS)
+            .map(|(line, fault)| format!("{}:{line}: {fault}", path.display()))
+            .collect();
         if more > 0 {
             told.push(format!("and {more} more"));
         }
@@ -74,7 +77,9 @@ fn parse(text: &str) -> Result<Vec<NodeLine>, Vec<(usize, String)>> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         match parse_line(line) {
-            Ok(node) if !seen.insert(node.name.clone()) => faults.push((number, format!("{} stands here twice", node.name))),
+            Ok(node) if !seen.insert(node.name.clone()) => {
+                faults.push((number, format!("{} stands here twice", node.name)))
+            }
             Ok(node) => nodes.push(node),
             Err(fault) => faults.push((number, fault)),
         }

@@ -63,17 +63,10 @@ Example: keys of checks, nodes, pool, admin and two adapters:
 
 const CREATED: &[Field] = &[field("name"), field("key_id"), field("roles"), field("key_file"), field("trust_file")];
 
-const TRUSTED: &[Field] =
-    &[field("sender"), field("roles"), field("key_id"), field("revoked_since"), field("comment")];
+const TRUSTED: &[Field] = &[field("sender"), field("roles"), field("key_id"), field("revoked_since"), field("comment")];
 
-const SHOWN: &[Field] = &[
-    field("key_id"),
-    field("public_key"),
-    field("sender"),
-    field("roles"),
-    field("revoked_since"),
-    field("comment"),
-];
+const SHOWN: &[Field] =
+    &[field("key_id"), field("public_key"), field("sender"), field("roles"), field("revoked_since"), field("comment")];
 
 impl KeyCommand {
     /// Carries the command out.
@@ -143,7 +136,8 @@ fn shown(file: &Path) -> Result<Value, CliError> {
 /// A trust file as it is written, once its key and id belong together. `key list` judges the rest of it.
 fn trust_file(file: &Path) -> Result<Value, CliError> {
     let fault = |fault: String| CliError::local(format!("trust file {}: {fault}", file.display()));
-    let written = crate::security::parse_strict(read_text(file)?.as_bytes()).map_err(|error| fault(error.to_string()))?;
+    let written =
+        crate::security::parse_strict(read_text(file)?.as_bytes()).map_err(|error| fault(error.to_string()))?;
     let text = |name: &str| written.get(name).and_then(Value::as_str).unwrap_or_default();
     let public_key: PublicKey = text("public_key").parse().map_err(|error| fault(format!("{error}")))?;
     if public_key.key_id().to_string() != text("key_id") {

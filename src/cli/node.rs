@@ -185,7 +185,8 @@ impl Verb {
                 Err(CliError::local("nothing to change").hint("give --label, --unset-label or --no-labels"))
             }
             Self::Maintenance { hours, reason: None, .. } if *hours > 0 => {
-                Err(CliError::local("maintenance needs a reason").hint("say why with --reason: it is kept in the record"))
+                Err(CliError::local("maintenance needs a reason")
+                    .hint("say why with --reason: it is kept in the record"))
             }
             _ => Ok(()),
         }

@@ -11,14 +11,8 @@ use crate::names::PoolName;
 /// Nodes asked for at once.
 const PAGE: usize = 5000;
 
-const FIELDS: &[Field] = &[
-    field("name"),
-    field("trust"),
-    field("expires_at"),
-    field("overridden"),
-    field("maintenance"),
-    field("reason"),
-];
+const FIELDS: &[Field] =
+    &[field("name"), field("trust"), field("expires_at"), field("overridden"), field("maintenance"), field("reason")];
 
 /// `node list`.
 #[derive(Debug, Default, Args)]

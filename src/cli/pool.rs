@@ -86,9 +86,7 @@ impl PoolCommand {
     pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
         let Self { output, verb } = self;
         if let Verb::Set { mode: None, max_silence: None, accept_self_report: None, .. } = &verb {
-            return Err(
-                CliError::local("nothing to change").hint("give --mode, --max-silence or --accept-self-report")
-            );
+            return Err(CliError::local("nothing to change").hint("give --mode, --max-silence or --accept-self-report"));
         }
         with_session(connection, async |session| verb.carry_out(session, &output).await).await
     }

@@ -78,8 +78,7 @@ impl ScheduleArgs {
     }
 }
 
-const FIELDS: &[Field] =
-    &[field("name"), shown("schedule", show::schedule), field("description"), field("used_by")];
+const FIELDS: &[Field] = &[field("name"), shown("schedule", show::schedule), field("description"), field("used_by")];
 
 impl ProfileCommand {
     /// Carries the command out.
@@ -90,7 +89,10 @@ impl ProfileCommand {
         let schedule = match &self.verb {
             Verb::Create { schedule, .. } => {
                 let given = schedule.schedule()?;
-                Some(given.ok_or_else(|| CliError::local("a profile needs a schedule").hint("give --cron or --every"))?)
+                Some(
+                    given
+                        .ok_or_else(|| CliError::local("a profile needs a schedule").hint("give --cron or --every"))?,
+                )
             }
             Verb::Set { schedule, description, .. } => {
                 let given = schedule.schedule()?;

@@ -20,7 +20,9 @@ pub struct ResultCommand {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Lists the latest results
-    #[command(after_help = "Example: the last ten results of a node:\n  spicectl result list --node compute-1 --limit 10")]
+    #[command(
+        after_help = "Example: the last ten results of a node:\n  spicectl result list --node compute-1 --limit 10"
+    )]
     List {
         /// Of this node
         #[arg(long)]

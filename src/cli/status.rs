@@ -78,7 +78,8 @@ impl StatusCommand {
                 }
             }
         } else {
-            let told = |answer: Result<Value, CliError>| answer.unwrap_or_else(|error| json!({ "error": error.message }));
+            let told =
+                |answer: Result<Value, CliError>| answer.unwrap_or_else(|error| json!({ "error": error.message }));
             let all = json!({ "checks": told(checks), "nodes": told(nodes), "warnings": warnings });
             self.output.object(&all, ALL)?;
         }
@@ -138,7 +139,8 @@ mod tests {
 
     fn healthy() -> (Value, Value) {
         let checks = json!({"policy_number": 3, "adapters": {"command": 1}, "overdue": 0, "unsigned_admin": false});
-        let nodes = json!({"policy_number": 3, "unsigned_admin": false, "pools": [{"name": "default", "overridden": 0}]});
+        let nodes =
+            json!({"policy_number": 3, "unsigned_admin": false, "pools": [{"name": "default", "overridden": 0}]});
         (checks, nodes)
     }
 
@@ -159,6 +161,9 @@ mod tests {
         assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].contains("UNSIGNED"));
         let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
-        assert!(told[1].contains("nodes does not answer") && !told.iter().any(|line| line.contains("policy")), "{told:?}");
+        assert!(
+            told[1].contains("nodes does not answer") && !told.iter().any(|line| line.contains("policy")),
+            "{told:?}"
+        );
     }
 }

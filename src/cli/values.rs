@@ -200,8 +200,10 @@ mod tests {
 
     #[test]
     fn targets_add_up_and_a_bad_one_names_the_forms() {
-        let given: Vec<Target> =
-            ["node:n1", "pattern:c-*", "label:rack=r1", "label:row=a:b"].iter().map(|text| target(text).unwrap()).collect();
+        let given: Vec<Target> = ["node:n1", "pattern:c-*", "label:rack=r1", "label:row=a:b"]
+            .iter()
+            .map(|text| target(text).unwrap())
+            .collect();
         let targets = targets(&given).unwrap();
         assert!(!targets.all);
         assert_eq!(targets.labels["row"], "a:b");

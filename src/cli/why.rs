@@ -47,7 +47,10 @@ fn explained(answer: &Value, past: bool) -> String {
     }
     match answer.get("pools").and_then(Value::as_object).filter(|pools| !pools.is_empty()) {
         None if past => {
-            text.push_str(&format!("At {} the record held no level of node {name}: it was unknown.\n", member(answer, "at")));
+            text.push_str(&format!(
+                "At {} the record held no level of node {name}: it was unknown.\n",
+                member(answer, "at")
+            ));
         }
         None => text.push_str(&format!("Node {name} has no level in any pool yet: it is unknown.\n")),
         Some(pools) => {
@@ -103,8 +106,13 @@ mod tests {
             ],
         });
         let text = explained(&answer, false);
-        assert!(text.starts_with("Node n1 is UNTRUSTED in pool default: check boot failed: PCR 7 differs.\n"), "{text}");
-        assert!(text.contains("went from trusted to untrusted in pool default, because: check boot failed (caused by: run 1-2)"));
+        assert!(
+            text.starts_with("Node n1 is UNTRUSTED in pool default: check boot failed: PCR 7 differs.\n"),
+            "{text}"
+        );
+        assert!(text.contains(
+            "went from trusted to untrusted in pool default, because: check boot failed (caused by: run 1-2)"
+        ));
         assert!(text.contains("  T0  registered (caused by: registered by admin)\n"), "{text}");
         assert!(explained(&answer, true).starts_with("At T1 node n1 was UNTRUSTED"));
     }

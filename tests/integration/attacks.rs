@@ -170,7 +170,8 @@ async fn a_run_nobody_signed_is_not_carried_out() {
     let cloud = cloud_with_a_compromised_node().await;
     let asked = cloud.oat.state().await["requests"].clone();
     let ticket = ticket_for(&cloud, "openattestation", &["node-1"]).await;
-    let ticket = SignedDocument::sign(DocumentKind::Ticket, &ticket, &cloud.identity("adapter-openattestation").key).unwrap();
+    let ticket =
+        SignedDocument::sign(DocumentKind::Ticket, &ticket, &cloud.identity("adapter-openattestation").key).unwrap();
     let thief = cloud.as_holder_of("adapter-openattestation");
     let adapter = "openattestation".parse().unwrap();
     let args = object(json!({ "ticket": ticket, "parameters": {} }));
@@ -183,7 +184,8 @@ async fn a_run_nobody_signed_is_not_carried_out() {
 async fn forged_publications_do_not_reach_the_pool_file() {
     let cloud = cloud_with_a_compromised_node().await;
     let header = cloud.pool_header();
-    let state = MemberState { level: Level::Trusted, expires_at: now().plus(Duration::from_secs(3600)), overridden: false };
+    let state =
+        MemberState { level: Level::Trusted, expires_at: now().plus(Duration::from_secs(3600)), overridden: false };
     let delta = Delta {
         deployment: deployment(),
         epoch: header["epoch"].as_i64().unwrap(),
@@ -248,7 +250,8 @@ async fn a_laboratory_may_allow_unsigned_administration_and_says_so() {
     let status = cloud.admin(Topic::Nodes, "status", json!({})).await;
     assert_eq!(status["unsigned_admin"], true);
     // What machines do is signed all the same.
-    let call = json!({ "do": "call", "exchange": "spice", "topic": "spice-nodes", "method": "node_inventory", "args": {} });
+    let call =
+        json!({ "do": "call", "exchange": "spice", "topic": "spice-nodes", "method": "node_inventory", "args": {} });
     assert_eq!(peer.command(call).await["exc_type"], "Unauthorized");
 }
 

@@ -35,7 +35,8 @@ async fn every_bad_definition_is_refused_with_what_to_do() {
     create(json!({ "schedule": { "cron": "0 0 * * *", "zone": "Mars/Olympus" } }), Kind::BadRequest, "IANA").await;
     create(json!({ "schedule": { "profile": "nosuch" } }), Kind::BadRequest, "no profile named nosuch").await;
     create(json!({ "schedule": { "cron": "0 0 1 1 *", "every": "5m" } }), Kind::BadRequest, "either").await;
-    create(json!({ "schedule": { "cron": "0 8 * * mon" , "zone": "UTC"}, "ttl_s": 0 }), Kind::BadRequest, "ttl_s").await;
+    create(json!({ "schedule": { "cron": "0 8 * * mon" , "zone": "UTC"}, "ttl_s": 0 }), Kind::BadRequest, "ttl_s")
+        .await;
     create(json!({ "schedule": { "cron": "0 8,9 * * *" } }), Kind::BadRequest, "ttl").await;
     create(json!({ "parameters": { "nosuch": 1 } }), Kind::BadRequest, "parameters of adapter openattestation").await;
     create(json!({ "adapter": "command", "parameters": {} }), Kind::BadRequest, "plugin").await;
@@ -70,7 +71,8 @@ async fn unknown_things_are_named_and_hostile_names_are_refused() {
     nodes("node_quarantine", json!({ "name": "ghost", "reason": " " }), Kind::BadRequest, "say why").await;
     nodes("node_list", json!({ "pol": "default" }), Kind::BadRequest, "pol").await;
     nodes("no_such_method", json!({}), Kind::BadRequest, "does not support").await;
-    refused(&cloud, Topic::Checks, "check_run", json!({ "name": "ghost" }), Kind::NotFound, "no check named ghost").await;
+    refused(&cloud, Topic::Checks, "check_run", json!({ "name": "ghost" }), Kind::NotFound, "no check named ghost")
+        .await;
     refused(&cloud, Topic::Checks, "run_show", json!({ "run": "x" }), Kind::BadRequest, "no run id").await;
     cloud.admin(Topic::Nodes, "node_create", json!({ "name": "n1" })).await;
     nodes("node_create", json!({ "name": "n1" }), Kind::Conflict, "already").await;

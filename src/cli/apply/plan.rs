@@ -122,7 +122,14 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
             (Topic::Checks, "profile_update", changes)
         };
         let create = (Topic::Checks, "profile_create", whole.clone());
-        steps.push(step("profile", profile.name.as_str(), current.profiles.get(profile.name.as_str()), whole, create, call));
+        steps.push(step(
+            "profile",
+            profile.name.as_str(),
+            current.profiles.get(profile.name.as_str()),
+            whole,
+            create,
+            call,
+        ));
     }
     for pool in wanted.pools.iter().flatten() {
         let Some(there) = current.pools.get(pool.name.as_str()) else {
@@ -137,8 +144,13 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
             "max_silence_s": pool.max_silence_s,
             "accept_self_report": pool.accept_self_report,
         });
-        let given: Map<String, Value> =
-            given.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let given: Map<String, Value> = given
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let call = |changes: Map<String, Value>| {
             let args = with(changes, &[("name", json!(pool.name)), ("confirm", json!(confirm))]);
             (Topic::Checks, "pool_update", args)
@@ -151,9 +163,8 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
         if let Some(identity) = &node.identity {
             create["identity"] = json!(identity);
         }
-        let call = |changes: Map<String, Value>| {
-            (Topic::Nodes, "node_update", with(changes, &[("name", json!(node.name))]))
-        };
+        let call =
+            |changes: Map<String, Value>| (Topic::Nodes, "node_update", with(changes, &[("name", json!(node.name))]));
         let there = current.nodes.get(node.name.as_str());
         let labels = json!({ "labels": node.labels });
         steps.push(step("node", node.name.as_str(), there, labels, (Topic::Nodes, "node_create", create), call));
@@ -221,14 +232,15 @@ fn with(mut members: Map<String, Value>, more: &[(&str, Value)]) -> Value {
 /// What a section of the file does not name; checks first, since they use profiles.
 fn unwanted(wanted: &Definitions, current: &Current, confirm: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut delete = |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method, sure: bool| {
-        let Some(named) = named else { return };
-        for name in there.keys().filter(|name| !named.contains(name.as_str())) {
-            let args = if sure { json!({ "name": name, "confirm": confirm }) } else { json!({ "name": name }) };
-            let call = Some((topic, method, args));
-            steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
-        }
-    };
+    let mut delete =
+        |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method, sure: bool| {
+            let Some(named) = named else { return };
+            for name in there.keys().filter(|name| !named.contains(name.as_str())) {
+                let args = if sure { json!({ "name": name, "confirm": confirm }) } else { json!({ "name": name }) };
+                let call = Some((topic, method, args));
+                steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
+            }
+        };
     let checks = wanted.checks.as_ref().map(|all| all.iter().map(|(check, _)| check.name.as_str()).collect());
     delete("check", checks, &current.checks, Topic::Checks, "check_delete", true);
     let profiles = wanted.profiles.as_ref().map(|all| all.iter().map(|profile| profile.name.as_str()).collect());

@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::client::fresh_id;
+use super::core::{Core, Origin};
 use super::envelope;
 use super::error::BusError;
 use super::failure::Failure;
 use super::message::{self, Incoming, Reply, ReplyTo};
 use super::publisher::Outgoing;
-use super::server::{Core, Origin};
 use super::service::Disposition;
 use super::target::version_is_compatible;
 

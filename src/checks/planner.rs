@@ -184,3 +184,7 @@ impl Plan {
         self.pending = placed.into();
     }
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

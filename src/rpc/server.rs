@@ -93,14 +93,14 @@ impl Secured {
     /// Lets `incoming` through, or says why not.
     fn admit(&self, incoming: &Incoming) -> Result<(&'static Method, Caller, Option<[u8; 32]>), Refusal> {
         let name = &incoming.request.method;
-        let method = table::find(self.topic, name).ok_or_else(|| Refusal::Call(Failure::no_such_method(name)))?;
+        let method = table::find(self.topic, name).ok_or_else(|| Refusal::call(Failure::no_such_method(name)))?;
         if incoming.namespace.is_some() || !version_is_compatible(VERSION, incoming.version.as_deref()) {
-            return Err(Refusal::Call(Failure::unsupported_version(incoming.version.as_deref(), name)));
+            return Err(Refusal::call(Failure::unsupported_version(incoming.version.as_deref(), name)));
         }
         // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
         // accepted through another.
         if (method.class == Class::Publication) != incoming.fanout {
-            return Err(Refusal::Call(Failure::no_such_method(name)));
+            return Err(Refusal::call(Failure::no_such_method(name)));
         }
         let auth = incoming.request.context.get(CONTEXT_MEMBER).unwrap_or(&Value::Null);
         if auth.is_null() && self.identity.unsigned_admin && method.allowed.is_for_people() {
@@ -162,8 +162,15 @@ impl Secured {
 }
 
 enum Refusal {
-    Call(Failure),
+    /// Boxed: it is far larger than what is usually returned.
+    Call(Box<Failure>),
     Auth(AuthError),
+}
+
+impl Refusal {
+    fn call(failure: Failure) -> Self {
+        Self::Call(Box::new(failure))
+    }
 }
 
 impl From<AuthError> for Refusal {
@@ -180,7 +187,7 @@ impl Dispatcher for Secured {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let (reason, failure) = match refusal {
-                    Refusal::Call(failure) => ("no_such_method", failure),
+                    Refusal::Call(failure) => ("no_such_method", *failure),
                     Refusal::Auth(AuthError::Forbidden { key_id, required }) => {
                         let error = AuthError::Forbidden { key_id, required };
                         (error.kind(), RpcError::forbidden(error.to_string()).to_failure())

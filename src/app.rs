@@ -287,7 +287,8 @@ fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
         rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
         rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
         rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
-        rabbit_transient_queues_ttl: rabbit.rabbit_transient_queues_ttl,
+        // Our own fanout and reply queues are exclusive: they vanish without it.
+        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
         rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
         heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
         kombu_reconnect_delay: rabbit.kombu_reconnect_delay,

@@ -33,7 +33,6 @@ fn rabbit(v: &mut Values) -> RabbitSettings {
         rabbit_quorum_delivery_limit: v.number(RABBIT, "rabbit_quorum_delivery_limit"),
         rabbit_quorum_max_memory_length: v.number(RABBIT, "rabbit_quorum_max_memory_length"),
         rabbit_quorum_max_memory_bytes: v.number(RABBIT, "rabbit_quorum_max_memory_bytes"),
-        rabbit_transient_queues_ttl: v.number(RABBIT, "rabbit_transient_queues_ttl"),
         rabbit_qos_prefetch_count: v.number(RABBIT, "rabbit_qos_prefetch_count"),
         rabbit_login_method: v.text(RABBIT, "rabbit_login_method"),
         heartbeat_timeout_threshold: v.number(RABBIT, "heartbeat_timeout_threshold"),

@@ -31,7 +31,6 @@ pub struct RabbitSettings {
     pub rabbit_quorum_delivery_limit: u32,
     pub rabbit_quorum_max_memory_length: u32,
     pub rabbit_quorum_max_memory_bytes: u32,
-    pub rabbit_transient_queues_ttl: u32,
     pub rabbit_qos_prefetch_count: u16,
     pub rabbit_login_method: String,
     pub heartbeat_timeout_threshold: u16,

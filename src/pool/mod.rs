@@ -1,6 +1,6 @@
 //! Role *pool*: beside every nova-scheduler, turns Nodes' publications into the file the filter reads.
 //!
-//! [`cache`] decides what to believe, [`file`] writes. A heartbeat refreshes `pool.alive` only if it agrees with what is
+//! [`cache`] decides what to believe, [`mod@file`] writes. A heartbeat refreshes `pool.alive` only if it agrees with what is
 //! held and written; when this role stops or hears nothing, nothing changes until the file's own limits say so.
 
 pub mod cache;

@@ -13,7 +13,7 @@ fn two_options_start_everything_and_the_rest_has_defaults() {
     assert_eq!(settings.notifications.transport_url, settings.bus.transport_url);
     assert_eq!(settings.notifications.topics, ["notifications"]);
     assert_eq!(settings.notifications.declare, DeclareSetting::Passive);
-    assert_eq!(settings.bus.rabbit.rabbit_transient_queues_ttl, 1800);
+    assert_eq!(settings.bus.rabbit.heartbeat_timeout_threshold, 60);
     assert!(settings.bus.rabbit.direct_mandatory_flag);
     assert_eq!(settings.security.key_dir, Path::new("/var/lib/spice/keys"));
     assert_eq!(settings.database.connection(Role::Nodes).reveal(), "sqlite:////var/lib/spice/spice-nodes.sqlite");

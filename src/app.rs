@@ -261,7 +261,7 @@ fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
 /// The bus as the settings have it.
 #[must_use]
 pub fn bus_options(settings: &Settings) -> BusOptions {
-    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit, .. } = &settings.bus;
+    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit } = &settings.bus;
     BusOptions {
         transport_url: transport_url.reveal().clone(),
         rabbit: rabbit_options(rabbit),
@@ -282,6 +282,7 @@ pub fn bus_options(settings: &Settings) -> BusOptions {
 fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
     let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     RabbitOptions {
+        rabbit_login_method: rabbit.rabbit_login_method.clone(),
         amqp_durable_queues: rabbit.amqp_durable_queues,
         amqp_auto_delete: rabbit.amqp_auto_delete,
         rabbit_quorum_queue: rabbit.rabbit_quorum_queue,
@@ -289,7 +290,8 @@ fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
         rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
         rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
         rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
-        rabbit_transient_queues_ttl: rabbit.rabbit_transient_queues_ttl,
+        // Our own fanout and reply queues are exclusive: they vanish without it.
+        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
         rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
         heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
         kombu_reconnect_delay: rabbit.kombu_reconnect_delay,
@@ -302,7 +304,6 @@ fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
         ssl_ca_file: text(&rabbit.ssl_ca_file),
         ssl_cert_file: text(&rabbit.ssl_cert_file),
         ssl_key_file: text(&rabbit.ssl_key_file),
-        ..RabbitOptions::default()
     }
 }
 

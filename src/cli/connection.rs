@@ -74,12 +74,12 @@ impl ConnectionArgs {
     }
 
     fn overrides(&self) -> Result<Vec<(String, String)>, CliError> {
-        let path = |path: &Option<PathBuf>, flag: &str| match path {
-            None => Ok(None),
-            Some(path) => path
-                .to_str()
-                .map(|text| Some(literal(text)))
-                .ok_or_else(|| CliError::local(format!("{flag} is not UTF-8; use another path"))),
+        let path = |path: &Option<PathBuf>, flag: &str| {
+            let Some(path) = path else { return Ok(None) };
+            // The loader wants absolute paths; here a path means what it means to the shell.
+            let absolute = std::path::absolute(path).map_err(|error| CliError::local(format!("{flag}: {error}")))?;
+            let text = absolute.to_str().map(|text| Some(literal(text)));
+            text.ok_or_else(|| CliError::local(format!("{flag} is not UTF-8; use another path")))
         };
         let given = [
             (FLAGS[0], self.transport_url.as_deref().map(literal)),
@@ -222,4 +222,44 @@ where
     let outcome = work(&session).await;
     session.close().await;
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn flags_outrank_the_file_and_mean_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spice.conf");
+        std::fs::write(&file, "[DEFAULT]\ntransport_url = rabbit://u:p@file/\n[spice]\ndeployment = from-file\n")
+            .unwrap();
+        let args = ConnectionArgs {
+            config_file: vec![file],
+            transport_url: Some("rabbit://u:pa$$word@flag/".to_owned()),
+            key: Some(PathBuf::from("keys/me.pem")),
+            ..ConnectionArgs::default()
+        };
+        let (settings, _) = args.settings().unwrap();
+        assert_eq!(settings.bus.transport_url.reveal(), "rabbit://u:pa$$word@flag/");
+        assert_eq!(settings.deployment.as_str(), "from-file");
+        let expected = std::env::current_dir().unwrap().join("keys/me.pem");
+        assert_eq!(settings.spicectl.key_file, Some(expected));
+    }
+
+    #[test]
+    fn a_bad_flag_is_told_by_its_own_name_and_shows_no_password() {
+        let args = ConnectionArgs {
+            deployment: Some("-x".to_owned()),
+            transport_url: Some("amqps://u:hidden@flag/".to_owned()),
+            config_dir: vec![tempfile::tempdir().unwrap().path().to_owned()],
+            ..ConnectionArgs::default()
+        };
+        let error = args.settings().unwrap_err();
+        assert_eq!(error.exit, Exit::Local);
+        assert!(error.message.contains("--deployment:") && error.message.contains("--transport-url:"), "{error}");
+        assert!(!error.message.contains("hidden"), "{error}");
+    }
 }

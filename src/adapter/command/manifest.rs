@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::adapter::schema;
 use crate::protocol::Status;
 
+use super::parameters::{Parameter, arguments_schema};
 use super::template::{Piece, Template};
 use super::{runs_others, trusted_path};
 
 /// Largest manifest, in bytes.
 const MAX_MANIFEST: u64 = 64 << 10;
-/// Longest text a parameter may allow, in characters.
-const MAX_TEXT: u32 = 4096;
 
 /// How the program is talked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -26,40 +25,6 @@ pub enum Style {
     Nagios,
     /// One process per batch; a JSON object per line in, a JSON object per line out.
     Jsonl,
-}
-
-/// A parameter's type.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum Parameter {
-    String {
-        /// The whole text must match it.
-        pattern: Option<String>,
-        #[serde(rename = "enum")]
-        one_of: Option<Vec<String>>,
-        max_length: Option<u32>,
-        #[serde(default)]
-        required: bool,
-        default: Option<String>,
-        #[serde(default)]
-        description: String,
-    },
-    Integer {
-        min: i64,
-        max: i64,
-        #[serde(default)]
-        required: bool,
-        default: Option<i64>,
-        #[serde(default)]
-        description: String,
-    },
-    Boolean {
-        #[serde(default)]
-        required: bool,
-        default: Option<bool>,
-        #[serde(default)]
-        description: String,
-    },
 }
 
 /// One element of `argv`: a text with placeholders, or more of them that appear under a condition.
@@ -282,7 +247,7 @@ fn is_plugin_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
-fn range(name: &str, value: u64, low: u64, high: u64) -> Result<(), String> {
+pub(super) fn range(name: &str, value: u64, low: u64, high: u64) -> Result<(), String> {
     if (low..=high).contains(&value) { Ok(()) } else { Err(format!("{name} is {value}: use {low} to {high}")) }
 }
 
@@ -390,72 +355,12 @@ fn check_placeholder(piece: &Piece, when: Option<&str>, written: &Written) -> Re
     }
     let parameter =
         written.parameters.get(name).ok_or_else(|| format!("argv: {{{name}}} is not declared in parameters"))?;
-    let always = match parameter {
-        Parameter::String { required, default, .. } => *required || default.is_some(),
-        Parameter::Integer { required, default, .. } => *required || default.is_some(),
-        Parameter::Boolean { required, default, .. } => *required || default.is_some(),
-    };
-    if always || when == Some(name) {
+    if parameter.is_always_there() || when == Some(name) {
         return Ok(());
     }
     Err(format!(
         "argv: {{{name}}} may be missing: make it required, give a default, or write {{\"when\": {name:?}, \"argv\": [...]}}"
     ))
-}
-
-/// The JSON Schema of a check's arguments, and the defaults.
-fn arguments_schema(parameters: &BTreeMap<String, Parameter>) -> Result<(Value, Map<String, Value>), String> {
-    let (mut properties, mut required, mut defaults) = (Map::new(), Vec::new(), Map::new());
-    for (name, parameter) in parameters {
-        let plain =
-            name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')) && (1..=48).contains(&name.len());
-        if !plain || name == "node" {
-            return Err(format!(
-                "parameters: {:?} is no parameter name (a-z 0-9 _, not `node`)",
-                crate::text::display_safe_to(name, 64)
-            ));
-        }
-        let (property, needed, default) = match parameter {
-            Parameter::String { pattern, one_of, max_length, required, default, description } => {
-                let longest = max_length.unwrap_or(256);
-                range(&format!("parameters.{name}.max_length"), longest.into(), 1, MAX_TEXT.into())?;
-                let mut property = json!({"type": "string", "maxLength": longest, "description": description});
-                if let (Some(pattern), Value::Object(property)) = (pattern, &mut property) {
-                    // The whole text, whatever the author's alternatives look like.
-                    property.insert("pattern".into(), format!("^(?:{pattern})$").into());
-                }
-                if let (Some(one_of), Value::Object(property)) = (one_of, &mut property) {
-                    property.insert("enum".into(), one_of.clone().into());
-                }
-                (property, *required, default.clone().map(Value::from))
-            }
-            Parameter::Integer { min, max, required, default, description } => {
-                let property = json!({"type": "integer", "minimum": min, "maximum": max, "description": description});
-                (property, *required, default.map(Value::from))
-            }
-            Parameter::Boolean { required, default, description } => {
-                (json!({"type": "boolean", "description": description}), *required, default.map(Value::from))
-            }
-        };
-        properties.insert(name.clone(), property);
-        if needed {
-            required.push(name.clone());
-        }
-        if let Some(default) = default {
-            defaults.insert(name.clone(), default);
-        }
-    }
-    let schema =
-        json!({"type": "object", "additionalProperties": false, "properties": properties, "required": required});
-    let validator = schema::compile(&schema).map_err(|fault| format!("parameters: {fault}"))?;
-    for (name, value) in &defaults {
-        let alone = json!({name: value});
-        let fits = validator.iter_errors(&alone).all(|error| error.instance_path().to_string().is_empty());
-        if !fits {
-            return Err(format!("parameters.{name}.default does not fit its own type"));
-        }
-    }
-    Ok((schema, defaults))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::json;
+
 use super::*;
 
 struct Dir(tempfile::TempDir);

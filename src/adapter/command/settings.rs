@@ -7,8 +7,8 @@ use std::path::PathBuf;
 pub struct Settings {
     /// The directory of manifests and programs: owned by root, writable by nobody else, and so is every directory above it.
     pub plugin_dir: PathBuf,
-    /// The user plugins run as; not root and not the service's own. A user that nothing else runs as is best: all processes
-    /// of one user share its limit of processes and can stop each other.
+    /// The user plugins run as; not root and not the service's own. A user that nothing else runs as is best: processes of one
+    /// user share its limit of processes, and can stop and trace each other.
     pub user: String,
     /// Programs run at once, over all batches; 1 to 256.
     pub concurrency: usize,

@@ -24,10 +24,11 @@ use super::reply::{self, Level, Said};
 
 /// OpenAttestation 1.x refuses a batch with a longer name in it.
 const LONGEST_SHARED_NAME: usize = 50;
-/// No request gets less: the fastest OpenAttestation needs about a second.
-const SHORTEST_SLICE: Duration = Duration::from_secs(1);
 /// First pause before asking again after a transport error; doubles, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Said of hosts whose turn never came, because others held up the verifier.
+const NO_TIME: &str = "the time was up before the verifier could be asked";
 
 /// A group to ask about in one request.
 struct Ask {
@@ -109,9 +110,13 @@ impl<'a> Run<'a> {
     /// Asks once about one group, reports what was learnt, and returns what to ask next.
     async fn ask(&self, ask: Ask) -> Vec<Ask> {
         let turns = if ask.alone { &self.provider.for_alone } else { &self.provider.for_batches };
-        // Closed never; were it, the group would end as a timeout.
-        let Ok(_turn) = turns.acquire().await else { return Vec::new() };
-        let more = self.ask_now(&ask).await;
+        let more = match tokio::time::timeout(self.time_left(), turns.acquire()).await {
+            Ok(Ok(_turn)) => self.ask_now(&ask).await,
+            _ => {
+                self.report_all(&ask.nodes, Status::Timeout, NO_TIME, self.request.now()).await;
+                Vec::new()
+            }
+        };
         if ask.alone {
             self.alone_pending.fetch_sub(1, Ordering::Relaxed);
         }
@@ -122,13 +127,7 @@ impl<'a> Run<'a> {
         let requested_at = self.request.now();
         let limit = self.slice(ask);
         if limit.is_zero() {
-            self.report_all(
-                &ask.nodes,
-                Status::Timeout,
-                "the time was up before the verifier could be asked",
-                requested_at,
-            )
-            .await;
+            self.report_all(&ask.nodes, Status::Timeout, NO_TIME, requested_at).await;
             return Vec::new();
         }
         match self.poll_with_retries(&ask.nodes, limit).await {
@@ -146,16 +145,21 @@ impl<'a> Run<'a> {
                 Vec::new()
             }
             Err(PollError::Transport(told) | PollError::Fault(told)) => {
+                tracing::warn!(check = %self.request.check, hosts = ask.nodes.len(), reason = told, "the verifier could not be asked");
                 self.report_all(&ask.nodes, Status::Error, &told, requested_at).await;
                 Vec::new()
             }
         }
     }
 
+    /// Until the deadline, less a tenth for the way back through the adapter.
+    fn time_left(&self) -> Duration {
+        self.request.time_left().mul_f64(0.9)
+    }
+
     /// How long one request about `ask` may take.
     fn slice(&self, ask: &Ask) -> Duration {
-        // A tenth stays for the way back through the adapter.
-        let left = self.request.time_left().mul_f64(0.9);
+        let left = self.time_left();
         if left < Duration::from_millis(20) {
             return Duration::ZERO;
         }
@@ -166,7 +170,10 @@ impl<'a> Run<'a> {
             levels(ask.nodes.len())
         };
         let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
-        (left / turns).max(SHORTEST_SLICE).min(self.provider.settings.request_timeout).min(left)
+        (left / turns)
+            .max(self.provider.settings.min_request_time)
+            .min(self.provider.settings.request_timeout)
+            .min(left)
     }
 
     async fn poll_with_retries(&self, nodes: &[NodeName], limit: Duration) -> Result<Vec<u8>, PollError> {

@@ -98,6 +98,15 @@ async fn a_silent_host_holds_up_nobody_else_and_is_asked_alone_next_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_slow_for_all_is_waited_for() {
+    let oat = Oat::start("2", 16, &[]);
+    // Every slice is over before any answer comes.
+    oat.order(json!({"delay": 4.0, "level": {"node-3": "untrusted"}})).await;
+    let results = oat.runner().run(request(&nodes(16), json!({}), 6.0)).await;
+    assert_statuses(&results, &[("node-3", Status::Fail)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_spoils_the_whole_batch_is_found_by_halving() {
     for (dialect, shown) in
         [("1", "HTTP 500, 500: host name node-5"), ("2", "HTTP 400, AS_HOST_COMMUNICATION_ERROR: Host")]

@@ -83,6 +83,7 @@ impl Oat {
             client_key: Some(self.file("client.key")),
             auth_blob: Some(Secret::new("blob-4711")),
             connect_timeout: Duration::from_secs(3),
+            min_request_time: Duration::from_secs(1),
             ..Settings::default()
         }
     }

@@ -2,25 +2,27 @@
 //!
 //! OpenAttestation holds a whole reply for 50 to 60 s because of one silent host, and 1.x fails a whole batch because of one
 //! name it does not like. So each request gets only a slice of the time left, small enough that the halves, their halves, and
-//! so on down to a single host still have theirs before the deadline.
+//! so on down to a single host still have theirs before the deadline. The first request is not given up meanwhile: from a
+//! verifier that is merely slow, its answer about all is the one that comes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::adapter::{CheckRequest, Results};
 use crate::clock::Timestamp;
 use crate::names::NodeName;
-use crate::protocol::{NodeResult, Status};
+use crate::protocol::Status;
 
 use super::OpenAttestation;
 use super::client::PollError;
-use super::reply::{self, Level, Said};
+use super::reply;
 
 /// OpenAttestation 1.x refuses a batch with a longer name in it.
 const LONGEST_SHARED_NAME: usize = 50;
@@ -31,23 +33,60 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const NO_TIME: &str = "the time was up before the verifier could be asked";
 
 /// A group to ask about in one request.
+#[derive(Clone)]
 struct Ask {
     nodes: Vec<NodeName>,
-    /// Asked alone on purpose, in turns of its own.
-    alone: bool,
+    kind: Kind,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// As the batch came.
+    First,
+    /// A part of a group that was late, refused or unanswered.
+    Part,
+    /// One host, asked alone on purpose, in turns of its own.
+    Alone,
+}
+
+/// A request whose slice is over but whose answer would still be welcome.
+struct Patient<'a> {
+    ask: Ask,
+    reply: BoxFuture<'a, Result<Vec<u8>, PollError>>,
+    requested_at: Timestamp,
+}
+
+/// What follows from a step.
+#[derive(Default)]
+struct Next<'a> {
+    asks: Vec<Ask>,
+    patient: Option<Patient<'a>>,
+}
+
+impl From<Vec<Ask>> for Next<'_> {
+    fn from(asks: Vec<Ask>) -> Self {
+        Self { asks, patient: None }
+    }
+}
+
+/// What is reported unless something better comes: status, reason, when asked.
+type Provisional = (Status, String, Timestamp);
 
 /// One batch under way.
 pub(super) struct Run<'a> {
-    provider: &'a OpenAttestation,
-    request: &'a CheckRequest,
-    results: Results,
-    max_age: Option<Duration>,
+    pub(super) provider: &'a OpenAttestation,
+    pub(super) request: &'a CheckRequest,
+    pub(super) results: Results,
+    pub(super) max_age: Option<Duration>,
     /// Hosts asked alone that are waiting or under way: they share the time left.
     alone_pending: AtomicUsize,
     /// Whether any request was answered: only then is a silent host, not the verifier, the culprit.
-    verifier_answers: AtomicBool,
-    suspects: Mutex<HashSet<NodeName>>,
+    pub(super) verifier_answers: AtomicBool,
+    pub(super) suspects: Mutex<HashSet<NodeName>>,
+    /// Nodes with a result.
+    pub(super) done: Mutex<HashSet<NodeName>>,
+    /// Timeouts, held back while an earlier request may still be answered.
+    pub(super) provisional: Mutex<HashMap<NodeName, Provisional>>,
 }
 
 impl<'a> Run<'a> {
@@ -65,6 +104,8 @@ impl<'a> Run<'a> {
             alone_pending: AtomicUsize::new(0),
             verifier_answers: AtomicBool::new(false),
             suspects: Mutex::default(),
+            done: Mutex::default(),
+            provisional: Mutex::default(),
         }
     }
 
@@ -77,19 +118,30 @@ impl<'a> Run<'a> {
             .partition(|node| node.as_str().len() > LONGEST_SHARED_NAME || self.provider.culprits.contains(node));
         let mut asks: Vec<Ask> = together
             .chunks(self.provider.settings.batch)
-            .map(|chunk| Ask { nodes: chunk.iter().map(|node| (*node).clone()).collect(), alone: false })
+            .map(|chunk| Ask { nodes: chunk.iter().map(|node| (*node).clone()).collect(), kind: Kind::First })
             .collect();
         asks.extend(self.alone(alone.into_iter().cloned()));
-        let mut under_way: FuturesUnordered<_> = asks.into_iter().map(|ask| self.ask(ask)).collect();
-        while let Some(more) = under_way.next().await {
-            for ask in more {
-                under_way.push(self.ask(ask));
+        let mut under_way: FuturesUnordered<BoxFuture<'_, Next<'_>>> =
+            asks.into_iter().map(|ask| self.ask(ask).boxed()).collect();
+        while let Some(next) = under_way.next().await {
+            if locked(&self.done).len() == self.request.nodes.len() {
+                break;
             }
+            for ask in next.asks {
+                under_way.push(self.ask(ask).boxed());
+            }
+            if let Some(patient) = next.patient {
+                under_way.push(self.wait_for(patient).boxed());
+            }
+        }
+        let late = std::mem::take(&mut *locked(&self.provisional));
+        for (node, (status, reason, requested_at)) in late {
+            self.report(&node, status, &reason, requested_at, None).await;
         }
     }
 
     fn alone(&self, nodes: impl Iterator<Item = NodeName>) -> Vec<Ask> {
-        let asks: Vec<Ask> = nodes.map(|node| Ask { nodes: vec![node], alone: true }).collect();
+        let asks: Vec<Ask> = nodes.map(|node| Ask { nodes: vec![node], kind: Kind::Alone }).collect();
         self.alone_pending.fetch_add(asks.len(), Ordering::Relaxed);
         asks
     }
@@ -101,55 +153,90 @@ impl<'a> Run<'a> {
             if half.len() == 1 {
                 asks.extend(self.alone(half.into_iter()));
             } else if !half.is_empty() {
-                asks.push(Ask { nodes: half, alone: false });
+                asks.push(Ask { nodes: half, kind: Kind::Part });
             }
         }
         asks
     }
 
-    /// Asks once about one group, reports what was learnt, and returns what to ask next.
-    async fn ask(&self, ask: Ask) -> Vec<Ask> {
-        let turns = if ask.alone { &self.provider.for_alone } else { &self.provider.for_batches };
-        let more = match tokio::time::timeout(self.time_left(), turns.acquire()).await {
-            Ok(Ok(_turn)) => self.ask_now(&ask).await,
+    /// Asks once about one group, reports what was learnt, and returns what to do next.
+    async fn ask(&self, mut ask: Ask) -> Next<'_> {
+        let turns = if ask.kind == Kind::Alone { &self.provider.for_alone } else { &self.provider.for_batches };
+        let next = match tokio::time::timeout(self.time_left(), turns.acquire()).await {
+            Ok(Ok(_turn)) => {
+                // Meanwhile an earlier request may have been answered.
+                ask.nodes.retain(|node| !locked(&self.done).contains(node));
+                if ask.nodes.is_empty() { Next::default() } else { self.ask_now(&ask).await }
+            }
             _ => {
-                self.report_all(&ask.nodes, Status::Timeout, NO_TIME, self.request.now()).await;
-                Vec::new()
+                self.report_late(&ask.nodes, NO_TIME, self.request.now());
+                Next::default()
             }
         };
-        if ask.alone {
+        if ask.kind == Kind::Alone {
             self.alone_pending.fetch_sub(1, Ordering::Relaxed);
         }
-        more
+        next
     }
 
-    async fn ask_now(&self, ask: &Ask) -> Vec<Ask> {
+    async fn ask_now(&self, ask: &Ask) -> Next<'_> {
         let requested_at = self.request.now();
-        let limit = self.slice(ask);
-        if limit.is_zero() {
-            self.report_all(&ask.nodes, Status::Timeout, NO_TIME, requested_at).await;
-            return Vec::new();
+        let slice = self.slice(ask);
+        if slice.is_zero() {
+            self.report_late(&ask.nodes, NO_TIME, requested_at);
+            return Next::default();
         }
-        match self.poll_with_retries(&ask.nodes, limit).await {
-            Ok(body) => self.digest(ask, &body, requested_at).await,
-            Err(PollError::Late | PollError::Refused(_)) if ask.nodes.len() > 1 => self.halves(ask.nodes.clone()),
+        let limit = if ask.kind == Kind::First { self.time_left() } else { slice };
+        let nodes = ask.nodes.clone();
+        let mut reply = async move { self.poll_with_retries(&nodes, limit).await }.boxed();
+        let Ok(outcome) = tokio::time::timeout(slice, &mut reply).await else {
+            if ask.kind == Kind::First && ask.nodes.len() > 1 {
+                let patient = Patient { ask: ask.clone(), reply, requested_at };
+                return Next { asks: self.halves(ask.nodes.clone()), patient: Some(patient) };
+            }
+            return self.settle(ask, Err(PollError::Late), requested_at, slice).await.into();
+        };
+        self.settle(ask, outcome, requested_at, slice).await.into()
+    }
+
+    /// Waits on for a request whose parts are already asked about; only an answer counts.
+    async fn wait_for(&self, patient: Patient<'_>) -> Next<'_> {
+        if let Ok(body) = patient.reply.await
+            && let Ok(verdicts) = reply::read(&body, &patient.ask.nodes)
+        {
+            self.report_verdicts(&patient.ask.nodes, verdicts, patient.requested_at).await;
+        }
+        Next::default()
+    }
+
+    /// Reports what an outcome means, and returns what to ask next.
+    async fn settle(
+        &self,
+        ask: &Ask,
+        outcome: Result<Vec<u8>, PollError>,
+        requested_at: Timestamp,
+        slice: Duration,
+    ) -> Vec<Ask> {
+        match outcome {
+            Ok(body) => return self.digest(ask, &body, requested_at).await,
+            Err(PollError::Late | PollError::Refused(_)) if ask.nodes.len() > 1 => {
+                return self.halves(ask.nodes.clone());
+            }
             Err(PollError::Late) => {
                 self.suspect(&ask.nodes);
-                let told = format!("the verifier gave no answer for this host within {:.1} s", limit.as_secs_f64());
-                self.report_all(&ask.nodes, Status::Timeout, &told, requested_at).await;
-                Vec::new()
+                let told = format!("the verifier gave no answer for this host within {:.1} s", slice.as_secs_f64());
+                self.report_late(&ask.nodes, &told, requested_at);
             }
             Err(PollError::Refused(told)) => {
                 self.suspect(&ask.nodes);
-                self.report_all(&ask.nodes, Status::Error, &told, requested_at).await;
-                Vec::new()
+                self.report_all(&ask.nodes, &told, requested_at).await;
             }
             Err(PollError::Transport(told) | PollError::Fault(told)) => {
                 tracing::warn!(check = %self.request.check, hosts = ask.nodes.len(), reason = told, "the verifier could not be asked");
-                self.report_all(&ask.nodes, Status::Error, &told, requested_at).await;
-                Vec::new()
+                self.report_all(&ask.nodes, &told, requested_at).await;
             }
         }
+        Vec::new()
     }
 
     /// Until the deadline, less a tenth for the way back through the adapter.
@@ -163,7 +250,7 @@ impl<'a> Run<'a> {
         if left < Duration::from_millis(20) {
             return Duration::ZERO;
         }
-        let turns = if ask.alone {
+        let turns = if ask.kind == Kind::Alone {
             let pending = self.alone_pending.load(Ordering::Relaxed).max(1);
             pending.div_ceil(self.provider.settings.concurrency)
         } else {
@@ -201,38 +288,20 @@ impl<'a> Run<'a> {
 
     /// Reports the verdicts in a reply; hosts it leaves out are asked about once more.
     async fn digest(&self, ask: &Ask, body: &[u8], requested_at: Timestamp) -> Vec<Ask> {
-        let mut verdicts = match reply::read(body, &ask.nodes) {
+        let verdicts = match reply::read(body, &ask.nodes) {
             Ok(verdicts) => verdicts,
             Err(told) => {
-                self.report_all(&ask.nodes, Status::Error, &told, requested_at).await;
+                tracing::warn!(check = %self.request.check, hosts = ask.nodes.len(), reason = told, "the verifier was not understood");
+                self.report_all(&ask.nodes, &told, requested_at).await;
                 return Vec::new();
             }
         };
-        self.verifier_answers.store(true, Ordering::Relaxed);
-        let mut missing = Vec::new();
-        for node in &ask.nodes {
-            match verdicts.remove(node) {
-                None => missing.push(node.clone()),
-                Some(verdict) => {
-                    if matches!(&verdict, Ok(said) if said.level == Level::Timeout) {
-                        // The verifier waited for it, and so did all that were asked about with it.
-                        self.suspect(std::slice::from_ref(node));
-                    } else {
-                        self.provider.culprits.forget(node);
-                    }
-                    let (status, reason, at) = match verdict {
-                        Ok(said) => self.judge(said),
-                        Err(told) => (Status::Error, told, None),
-                    };
-                    self.report(node, status, &reason, requested_at, at).await;
-                }
-            }
-        }
+        let missing = self.report_verdicts(&ask.nodes, verdicts, requested_at).await;
         if missing.is_empty() {
             Vec::new()
         } else if ask.nodes.len() == 1 {
             let told = "the verifier's answer leaves this host out, also when asked about it alone";
-            self.report_all(&missing, Status::Error, told, requested_at).await;
+            self.report_all(&missing, told, requested_at).await;
             Vec::new()
         } else if missing.len() == ask.nodes.len() {
             // An answer about nobody: halves find out whether anybody gets one.
@@ -240,72 +309,6 @@ impl<'a> Run<'a> {
         } else {
             self.alone(missing.into_iter())
         }
-    }
-
-    fn judge(&self, said: Said) -> (Status, String, Option<Timestamp>) {
-        let at = said.at;
-        match said.level {
-            Level::Trusted => {
-                let age = at.map(|at| self.request.now().since(at)).unwrap_or_default();
-                if self.max_age.is_some_and(|limit| age > limit) {
-                    let told =
-                        format!("the verifier says trusted, but its verdict is {} s old (max_age_s)", age.as_secs());
-                    return (Status::Error, told, at);
-                }
-                (Status::Pass, "the verifier says trusted".to_owned(), at)
-            }
-            Level::Untrusted => (
-                Status::Fail,
-                "the verifier says untrusted: measurements differ from its known-good values".to_owned(),
-                at,
-            ),
-            Level::Unknown => (
-                Status::Error,
-                "the verifier says unknown: the host is not enrolled there, or could not be judged".to_owned(),
-                at,
-            ),
-            Level::Timeout => {
-                (Status::Timeout, "the verifier says timeout: it had no report from the host".to_owned(), at)
-            }
-            Level::Pending => (Status::Error, "the verifier says pending: it has no verdict yet".to_owned(), at),
-            Level::Other(level) => (Status::Error, format!("the verifier gives an unknown trust level {level:?}"), at),
-        }
-    }
-
-    fn suspect(&self, nodes: &[NodeName]) {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(nodes.iter().cloned());
-    }
-
-    async fn report_all(&self, nodes: &[NodeName], status: Status, reason: &str, requested_at: Timestamp) {
-        if status == Status::Timeout && nodes.len() <= 8 {
-            // A small group that never got its answer is asked one by one next time.
-            self.suspect(nodes);
-        }
-        for node in nodes {
-            self.report(node, status, reason, requested_at, None).await;
-        }
-    }
-
-    async fn report(
-        &self,
-        node: &NodeName,
-        status: Status,
-        reason: &str,
-        requested_at: Timestamp,
-        at: Option<Timestamp>,
-    ) {
-        let result = NodeResult {
-            node: node.clone(),
-            status,
-            reason: reason.to_owned(),
-            requested_at,
-            finished_at: self.request.now(),
-            verified_at: at,
-            boot: None,
-            self_reported: false,
-        };
-        // Nobody listens any more: the deadline passed.
-        let _ = self.results.send(result).await;
     }
 }
 
@@ -315,10 +318,14 @@ impl Drop for Run<'_> {
         if !self.verifier_answers.load(Ordering::Relaxed) {
             return;
         }
-        for node in self.suspects.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for node in locked(&self.suspects).iter() {
             self.provider.culprits.remember(node);
         }
     }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many requests, one after the other, lead from a group of `size` down to a single host by halving.

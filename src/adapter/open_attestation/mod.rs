@@ -8,6 +8,7 @@ mod batch;
 mod client;
 mod culprits;
 mod reply;
+mod report;
 mod settings;
 mod vtime;
 

@@ -55,7 +55,7 @@ impl Default for Settings {
             client_key: None,
             auth_blob: None,
             connect_timeout: Duration::from_secs(10),
-            min_request_time: Duration::from_secs(1),
+            min_request_time: Duration::from_secs(2),
             request_timeout: Duration::from_secs(65),
             max_reply_bytes: 4 << 20,
             batch: 100,

@@ -208,6 +208,14 @@ impl Bus {
         self.0.connected.clone()
     }
 
+    /// Waits until the broker is reached, at most `patience`.
+    ///
+    /// # Errors
+    /// [`BusError::Disconnected`] with the last reason why it is not.
+    pub async fn reached(&self, patience: Duration) -> Result<(), BusError> {
+        self.0.consuming.up_before(Instant::now() + patience).await.map(drop)
+    }
+
     /// Closes the connections, politely, within a few seconds. Calls under way end with [`BusError::Closed`]. Stop servers first.
     pub async fn close(&self) {
         self.0.shutdown.cancel();

@@ -1,1 +1,142 @@
-//! (under construction)
+//! `spicectl`: the administrator's commands and how their answers are shown.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run` | a noun's commands, or one large command |
+//! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
+//! | `key`, `config` | what needs no service: keys and configuration of this machine |
+//! | `connection` | from flags, environment and configuration to a signed connection |
+//! | `values` | what people write, as values |
+//! | `output`, `show`, `progress` | what people see |
+//! | `error` | what is said when something does not work, and the exit codes |
+
+mod apply;
+mod check;
+mod check_options;
+mod check_run;
+mod config;
+mod connection;
+mod definitions;
+mod error;
+mod export;
+mod import;
+mod key;
+mod node;
+mod node_list;
+mod output;
+mod pool;
+mod profile;
+mod progress;
+mod result;
+mod run;
+mod show;
+mod status;
+mod values;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use connection::ConnectionArgs;
+pub use error::{CliError, EXIT_CODES, Exit};
+pub use output::{Format, OutputArgs};
+
+use crate::telemetry::{self, FILTER_VARIABLE, LogOptions};
+
+/// Administers SPICE: which checks run on which nodes, and which nodes are trusted.
+#[derive(Debug, Parser)]
+#[command(name = "spicectl", version, after_help = EXIT_CODES, max_term_width = 110, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks: what is checked, how, where and when
+    Check(check::CheckCommand),
+    /// Profiles: schedules by name
+    Profile(profile::ProfileCommand),
+    /// Nodes: what is trusted, and why
+    Node(node::NodeCommand),
+    /// Results of checks
+    Result(result::ResultCommand),
+    /// Pools: who may be chosen for trusted instances
+    Pool(pool::PoolCommand),
+    /// Runs of checks
+    Run(run::RunCommand),
+    /// Keys and the trust store of this machine
+    Key(key::KeyCommand),
+    /// The configuration of this machine
+    Config(config::ConfigCommand),
+    /// How the service is
+    Status(status::StatusCommand),
+    /// Makes profiles, pools, nodes and checks what a file says
+    Apply(apply::ApplyCommand),
+    /// Writes profiles, pools, nodes and checks to a file for apply
+    Export(export::ExportCommand),
+}
+
+/// Runs `spicectl` with these arguments, the first being the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as errors too; a closed pipe is no concern.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Local as u8 } else { Exit::Done as u8 });
+        }
+    };
+    match execute(cli) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            output::say(&format!("spicectl: {}", shown_lines(&error.message)));
+            if let Some(hint) = &error.hint {
+                output::say(&format!("  {}", output::safe(hint)));
+            }
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+/// Every line made safe, the line ends kept: several faults stand on a line each.
+fn shown_lines(text: &str) -> String {
+    text.lines().map(output::safe).collect::<Vec<_>>().join("\n  ")
+}
+
+fn execute(cli: Cli) -> Result<Exit, CliError> {
+    // What goes wrong is told by the command itself; the log is for whoever asks for it.
+    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "off".to_owned());
+    telemetry::start(&LogOptions { debug: false, json: false, filter: Some(filter) })
+        .map_err(|error| CliError::local(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::local(format!("no event loop can be made: {error}")))?;
+    runtime.block_on(carry_out(cli))
+}
+
+async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
+    let connection = &cli.connection;
+    match cli.command {
+        Command::Check(command) => command.carry_out(connection).await,
+        Command::Profile(command) => command.carry_out(connection).await,
+        Command::Node(command) => command.carry_out(connection).await,
+        Command::Result(command) => command.carry_out(connection).await,
+        Command::Pool(command) => command.carry_out(connection).await,
+        Command::Run(command) => command.carry_out(connection).await,
+        Command::Key(command) => command.carry_out(connection),
+        Command::Config(command) => command.carry_out(connection),
+        Command::Status(command) => command.carry_out(connection).await,
+        Command::Apply(command) => command.carry_out(connection).await,
+        Command::Export(command) => command.carry_out(connection).await,
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

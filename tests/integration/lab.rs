@@ -315,6 +315,11 @@ fn venv() -> &'static Path {
     })
 }
 
+/// The interpreter of that environment.
+pub async fn python() -> PathBuf {
+    tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python")
+}
+
 /// A process with the real oslo.messaging; see `tests/python/oslo_peer.py`. Killed when dropped.
 pub struct Peer {
     child: Child,
@@ -327,7 +332,7 @@ pub struct Peer {
 impl Peer {
     /// Starts one on any transport.
     pub async fn start(url: &str, options: &[&str]) -> Self {
-        let python = tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python");
+        let python = python().await;
         let mut command = Command::new(python);
         command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]);
         for option in options {

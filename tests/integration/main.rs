@@ -1,13 +1,18 @@
-//! Integration tests: real parts, one binary. Each file is a story about one part of SPICE.
+//! Integration tests: real parts, one binary, so that it links once and helpers are shared. Each file is a story about one
+//! part of SPICE.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
 
 mod adapters_command;
 mod adapters_command_hostile;
 mod adapters_oat;
+mod attacks;
+mod bad_input;
 mod bus;
 mod bus_outage;
 mod bus_python;
 mod bus_work;
+mod cloud;
+mod end_to_end;
 mod lab;
 mod oat;
 mod plugins;

@@ -1,0 +1,255 @@
+//! From what is wanted and what there is to what has to be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::connection::Session;
+use crate::cli::definitions::{Definitions, decided};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::export;
+use crate::cli::node_list::NodeList;
+use crate::cli::output::word;
+use crate::rpc::table::Topic;
+
+/// What is done to one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is not there yet.
+    Create,
+    /// It is otherwise.
+    Change,
+    /// It is there and not wanted.
+    Delete,
+    /// It is as wanted.
+    Leave,
+}
+
+impl Action {
+    /// The word shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Change => "change",
+            Self::Delete => "delete",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+/// One thing and what is done to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub action: Action,
+    /// `profile`, `pool`, `node` or `check`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// In words, member by member.
+    pub changes: Vec<String>,
+    call: Option<(Topic, &'static str, Value)>,
+}
+
+impl Step {
+    /// The arguments of its call.
+    pub fn arguments(&self) -> Option<&Value> {
+        self.call.as_ref().map(|(_, _, arguments)| arguments)
+    }
+
+    /// Does it.
+    pub async fn carry_out(&self, session: &Session) -> Result<(), CliError> {
+        match &self.call {
+            Some((Topic::Nodes, method, args)) => session.nodes(method, args.clone()).await.map(drop),
+            Some((_, method, args)) => session.checks(method, args.clone()).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the service has, by name, as far as the file is about it.
+#[derive(Debug, Default)]
+pub struct Current {
+    profiles: BTreeMap<String, Value>,
+    pools: BTreeMap<String, Value>,
+    /// Of those the file does not name, only that they exist.
+    nodes: BTreeMap<String, Value>,
+    checks: BTreeMap<String, Value>,
+}
+
+impl Current {
+    /// Asks the service.
+    pub async fn fetch(session: &Session, wanted: &Definitions, prune: bool) -> Result<Self, CliError> {
+        let mut current = Self::default();
+        if wanted.profiles.is_some() {
+            current.profiles = by_name(export::rows(&session.checks("profile_list", json!({})).await?)?);
+        }
+        if wanted.pools.is_some() {
+            current.pools = by_name(export::rows(&session.checks("pool_policies", json!({})).await?)?);
+        }
+        if wanted.checks.is_some() {
+            current.checks = by_name(&export::checks(session).await?);
+        }
+        if let Some(nodes) = &wanted.nodes {
+            let mut known = by_name(&NodeList::default().all(session).await?);
+            let named: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            let both = known.keys().filter(|name| named.contains(name.as_str())).map(|name| json!(name)).collect();
+            let in_full = by_name(&export::shown(session, both).await?);
+            if !prune {
+                known.clear();
+            }
+            known.extend(in_full);
+            current.nodes = known;
+        }
+        Ok(current)
+    }
+}
+
+fn by_name(rows: &[Value]) -> BTreeMap<String, Value> {
+    rows.iter().filter_map(|row| Some((row.get("name")?.as_str()?.to_owned(), row.clone()))).collect()
+}
+
+/// What has to be done, in an order in which it can be done.
+///
+/// # Errors
+/// A pool that does not exist: pools are not made by a file.
+pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool) -> Result<Vec<Step>, CliError> {
+    let mut steps = Vec::new();
+    for profile in wanted.profiles.iter().flatten() {
+        let whole = json!(profile);
+        let call = |changes: Map<String, Value>| {
+            let changes = with(changes, &[("name", json!(profile.name)), ("confirm", json!(confirm))]);
+            (Topic::Checks, "profile_update", changes)
+        };
+        let create = (Topic::Checks, "profile_create", whole.clone());
+        steps.push(step(
+            "profile",
+            profile.name.as_str(),
+            current.profiles.get(profile.name.as_str()),
+            whole,
+            create,
+            call,
+        ));
+    }
+    for pool in wanted.pools.iter().flatten() {
+        let Some(there) = current.pools.get(pool.name.as_str()) else {
+            let known = current.pools.keys().cloned().collect::<Vec<_>>().join(", ");
+            let message = format!("there is no pool named {}; known are: {known}", pool.name);
+            return Err(CliError { exit: Exit::Refused, message, hint: None });
+        };
+        let mut there = there.clone();
+        there["max_silence_s"] = json!(there.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
+        let given = json!({
+            "mode": pool.mode,
+            "max_silence_s": pool.max_silence_s,
+            "accept_self_report": pool.accept_self_report,
+        });
+        let given: Map<String, Value> = given
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        let call = |changes: Map<String, Value>| {
+            let args = with(changes, &[("name", json!(pool.name)), ("confirm", json!(confirm))]);
+            (Topic::Checks, "pool_update", args)
+        };
+        let none = (Topic::Checks, "pool_update", Value::Null);
+        steps.push(step("pool", pool.name.as_str(), Some(&there), Value::Object(given), none, call));
+    }
+    for node in wanted.nodes.iter().flatten() {
+        let mut create = json!({ "name": node.name, "labels": node.labels });
+        if let Some(identity) = &node.identity {
+            create["identity"] = json!(identity);
+        }
+        let call =
+            |changes: Map<String, Value>| (Topic::Nodes, "node_update", with(changes, &[("name", json!(node.name))]));
+        let there = current.nodes.get(node.name.as_str());
+        let labels = json!({ "labels": node.labels });
+        steps.push(step("node", node.name.as_str(), there, labels, (Topic::Nodes, "node_create", create), call));
+    }
+    for (check, missing_allowed) in wanted.checks.iter().flatten() {
+        let members = decided(&json!(check));
+        let allowed: &[(&str, Value)] =
+            if *missing_allowed { &[("allow_missing_adapter", Value::Bool(true))] } else { &[] };
+        let mut whole = with(members.clone(), allowed);
+        whole["name"] = json!(check.name);
+        let call = |changes: Map<String, Value>| {
+            let args = json!({ "name": check.name, "changes": with(changes, allowed), "confirm": confirm });
+            (Topic::Checks, "check_update", args)
+        };
+        let create = (Topic::Checks, "check_create", json!({ "check": whole }));
+        let there = current.checks.get(check.name.as_str());
+        steps.push(step("check", check.name.as_str(), there, Value::Object(members), create, call));
+    }
+    if prune {
+        steps.extend(unwanted(wanted, current, confirm));
+    }
+    Ok(steps)
+}
+
+type Call = (Topic, &'static str, Value);
+
+/// What has to be done about one thing: `whole` is what the file says, `there` what the service has.
+fn step(
+    kind: &'static str,
+    name: &str,
+    there: Option<&Value>,
+    whole: Value,
+    create: Call,
+    change: impl FnOnce(Map<String, Value>) -> Call,
+) -> Step {
+    let name = name.to_owned();
+    let Some(there) = there else {
+        return Step { action: Action::Create, kind, name, changes: Vec::new(), call: Some(create) };
+    };
+    let members = whole.as_object().cloned().unwrap_or_default();
+    let differs = |(member, value): &(String, Value)| there.get(member).unwrap_or(&Value::Null) != value;
+    let changed: Map<String, Value> = members.into_iter().filter(differs).collect();
+    if changed.is_empty() {
+        return Step { action: Action::Leave, kind, name, changes: Vec::new(), call: None };
+    }
+    let told = |(member, value): (&String, &Value)| {
+        format!("{member}: {} -> {}", in_words(there.get(member)), in_words(Some(value)))
+    };
+    let changes = changed.iter().map(told).collect();
+    Step { action: Action::Change, kind, name, changes, call: Some(change(changed)) }
+}
+
+fn in_words(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "(default)".to_owned(),
+        Some(value) => word(value),
+    }
+}
+
+fn with(mut members: Map<String, Value>, more: &[(&str, Value)]) -> Value {
+    members.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    Value::Object(members)
+}
+
+/// What a section of the file does not name; checks first, since they use profiles.
+fn unwanted(wanted: &Definitions, current: &Current, confirm: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut delete =
+        |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method, sure: bool| {
+            let Some(named) = named else { return };
+            for name in there.keys().filter(|name| !named.contains(name.as_str())) {
+                let args = if sure { json!({ "name": name, "confirm": confirm }) } else { json!({ "name": name }) };
+                let call = Some((topic, method, args));
+                steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
+            }
+        };
+    let checks = wanted.checks.as_ref().map(|all| all.iter().map(|(check, _)| check.name.as_str()).collect());
+    delete("check", checks, &current.checks, Topic::Checks, "check_delete", true);
+    let profiles = wanted.profiles.as_ref().map(|all| all.iter().map(|profile| profile.name.as_str()).collect());
+    delete("profile", profiles, &current.profiles, Topic::Checks, "profile_delete", false);
+    let nodes = wanted.nodes.as_ref().map(|all| all.iter().map(|node| node.name.as_str()).collect());
+    delete("node", nodes, &current.nodes, Topic::Nodes, "node_delete", false);
+    steps
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

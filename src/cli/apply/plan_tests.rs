@@ -1,0 +1,98 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+
+const FILE: &str = "\
+profiles: [{name: p, schedule: {every: 10m}}]
+pools: [{name: default, mode: soft}]
+nodes: [{name: n1, labels: {rack: r1}}, {name: n2}]
+checks:
+  - {name: boot, adapter: command, schedule: {profile: p}, parameters: {n: 1}}
+";
+
+fn wanted(text: &str) -> Definitions {
+    Definitions::parse(text).unwrap()
+}
+
+fn empty_service() -> Current {
+    let pool = json!({"name": "default", "mode": "enforce", "max_silence_ms": 600_000, "accept_self_report": false});
+    Current { pools: by_name(&[pool]), ..Current::default() }
+}
+
+/// What the service has once every step was carried out.
+fn after(steps: &[Step], mut current: Current) -> Current {
+    for step in steps {
+        let things = match step.kind {
+            "profile" => &mut current.profiles,
+            "pool" => &mut current.pools,
+            "node" => &mut current.nodes,
+            _ => &mut current.checks,
+        };
+        let Some(args) = step.arguments() else { continue };
+        let members = args.get("check").or(args.get("changes")).unwrap_or(args).as_object().unwrap().clone();
+        match step.action {
+            Action::Delete => drop(things.remove(&step.name)),
+            _ => {
+                let thing = things.entry(step.name.clone()).or_insert_with(|| json!({}));
+                for (name, value) in members {
+                    if name == "max_silence_s" {
+                        thing["max_silence_ms"] = json!(value.as_i64().unwrap() * 1000);
+                    }
+                    thing[name] = value;
+                }
+            }
+        }
+    }
+    current
+}
+
+fn actions(steps: &[Step]) -> Vec<(Action, &str, &str)> {
+    steps.iter().map(|step| (step.action, step.kind, step.name.as_str())).collect()
+}
+
+#[test]
+fn what_a_check_needs_is_made_before_it_and_a_second_time_everything_is_left() {
+    let wanted = wanted(FILE);
+    let steps = plan(&wanted, &empty_service(), false, false).unwrap();
+    let expected = [
+        (Action::Create, "profile", "p"),
+        (Action::Change, "pool", "default"),
+        (Action::Create, "node", "n1"),
+        (Action::Create, "node", "n2"),
+        (Action::Create, "check", "boot"),
+    ];
+    assert_eq!(actions(&steps), expected);
+    assert_eq!(steps[1].changes, ["mode: enforce -> soft"]);
+    let again = plan(&wanted, &after(&steps, empty_service()), false, true).unwrap();
+    assert!(again.iter().all(|step| step.action == Action::Leave && step.call.is_none()), "{again:?}");
+}
+
+#[test]
+fn only_what_differs_is_sent() {
+    let there = after(&plan(&wanted(FILE), &empty_service(), false, false).unwrap(), empty_service());
+    let steps = plan(&wanted(&FILE.replace("{n: 1}", "{n: 2}").replace("r1", "r2")), &there, true, false).unwrap();
+    let changed: Vec<&Step> = steps.iter().filter(|step| step.action == Action::Change).collect();
+    assert_eq!(changed.len(), 2);
+    assert_eq!(changed[0].arguments(), Some(&json!({"name": "n1", "labels": {"rack": "r2"}})));
+    let expected = json!({"name": "boot", "changes": {"parameters": {"n": 2}}, "confirm": true});
+    assert_eq!(changed[1].arguments(), Some(&expected));
+}
+
+#[test]
+fn nothing_is_deleted_unless_asked_and_then_only_in_sections_of_the_file() {
+    let there = || after(&plan(&wanted(FILE), &empty_service(), false, false).unwrap(), empty_service());
+    let without_check = wanted("checks: []\n");
+    assert!(plan(&without_check, &there(), false, false).unwrap().is_empty());
+    let steps = plan(&without_check, &there(), false, true).unwrap();
+    assert_eq!(actions(&steps), [(Action::Delete, "check", "boot")]);
+    let nothing_at_all = wanted("checks: []\nprofiles: []\nnodes: []\n");
+    let steps = plan(&nothing_at_all, &there(), true, true).unwrap();
+    assert_eq!(actions(&steps)[..2], [(Action::Delete, "check", "boot"), (Action::Delete, "profile", "p")]);
+}
+
+#[test]
+fn a_pool_that_is_not_there_is_refused_before_anything_is_done() {
+    let error = plan(&wanted("pools: [{name: gold}]"), &empty_service(), false, false).unwrap_err();
+    assert_eq!(error.exit, Exit::Refused);
+    assert!(error.message.contains("known are: default"), "{}", error.message);
+}

@@ -1,0 +1,232 @@
+//! `spicectl check`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::check_options::CheckOptions;
+use crate::cli::check_run::RunNow;
+use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{Field, OutputArgs, field, shown};
+use crate::cli::{show, values};
+use crate::names::{AdapterName, CheckName};
+
+/// Checks.
+#[derive(Debug, Args)]
+pub struct CheckCommand {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // one of them per process
+enum Verb {
+    /// Registers a check and runs it at once on its nodes
+    #[command(after_help = "\
+Example: attest every node of the rack r1 every five minutes; distrust at the first failure:
+  spicectl check create boot --adapter openattestation --every 5m --target label:rack=r1
+Example: a program of the plugin directory, nightly in Berlin, only noted:
+  spicectl check create entropy --adapter command --param plugin=entropy --param 'arguments={\"min\": 1000}' \\
+    --cron '15 2 * * *' --zone Europe/Berlin --pool default=advisory --ttl 2d")]
+    Create {
+        /// Its name
+        name: CheckName,
+        /// Who carries it out
+        #[arg(long)]
+        adapter: AdapterName,
+        #[command(flatten)]
+        options: CheckOptions,
+        /// How long a pass counts [default: derived from the schedule]
+        #[arg(long, value_name = "S", value_parser = values::seconds)]
+        ttl: Option<i64>,
+        /// Do not run it yet
+        #[arg(long)]
+        disabled: bool,
+    },
+    /// Changes a check; what is not given stays
+    #[command(after_help = "\
+Example: tolerate one failure, check more often, and change one parameter:
+  spicectl check set boot --every 2m --fail-after 2 --param level=strict
+--target and --pool replace all targets and pools; --param changes only the parameters named.
+A change that loosens what a pool requires is refused until a key with the role admin gives --confirm.")]
+    Set {
+        /// Its name
+        name: CheckName,
+        /// Who carries it out
+        #[arg(long)]
+        adapter: Option<AdapterName>,
+        #[command(flatten)]
+        options: CheckOptions,
+        /// Remove this parameter; repeat for several
+        #[arg(long, value_name = "KEY", conflicts_with = "parameters")]
+        unset_param: Vec<String>,
+        /// How long a pass counts; auto derives it from the schedule again
+        #[arg(long, value_name = "S|auto", value_parser = ttl)]
+        ttl: Option<Ttl>,
+        /// Do it although it loosens what a pool requires
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Runs a check by its schedule again
+    #[command(after_help = "Example:\n  spicectl check enable boot")]
+    Enable {
+        /// Its name
+        name: CheckName,
+    },
+    /// Runs a check no more; where a pool requires it, nodes become unknown when their passes expire
+    #[command(after_help = "Example:\n  spicectl check disable boot --confirm")]
+    Disable {
+        /// Its name
+        name: CheckName,
+        /// Do it although it changes what a pool requires
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Deletes a check
+    #[command(after_help = "Example:\n  spicectl check delete boot --confirm")]
+    Delete {
+        /// Its name
+        name: CheckName,
+        /// Do it although it changes what a pool requires
+        #[arg(long)]
+        confirm: bool,
+    },
+    /// Lists all checks
+    #[command(after_help = "Example: names of the checks, for a script:\n  spicectl check list -f value -c name")]
+    List,
+    /// Shows a check with its next five runs, in its zone and in UTC
+    #[command(after_help = "Example:\n  spicectl check show boot")]
+    Show {
+        /// Its name
+        name: CheckName,
+    },
+    /// Runs a check now
+    #[command(after_help = "\
+Example: check two nodes now and wait for the outcome:
+  spicectl check run boot --node compute-1 --node compute-2 --wait
+With --wait the exit code says how it went: 0 every node passed, 2 some failed, 3 none failed but some could not be
+judged, 4 not finished in time.")]
+    Run(RunNow),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ttl {
+    Auto,
+    Seconds(i64),
+}
+
+fn ttl(text: &str) -> Result<Ttl, String> {
+    match text {
+        "auto" => Ok(Ttl::Auto),
+        _ => values::seconds(text).map(Ttl::Seconds),
+    }
+}
+
+const LIST: &[Field] = &[
+    field("name"),
+    field("adapter"),
+    shown("schedule", show::schedule),
+    shown("targets", show::targets),
+    field("pools"),
+    field("enabled"),
+    field("adapter_alive"),
+    field("next_run"),
+];
+
+/// How one check is shown.
+const SHOW: &[Field] = &[
+    field("name"),
+    field("id"),
+    field("revision"),
+    field("description"),
+    field("adapter"),
+    field("parameters"),
+    shown("targets", show::targets),
+    field("nodes"),
+    shown("schedule", show::schedule),
+    shown("effective_schedule", show::schedule),
+    shown("next_runs", show::next_runs),
+    field("splay_s"),
+    field("timeout_s"),
+    field("ttl_s"),
+    field("effective_ttl_s"),
+    field("judgement"),
+    field("pools"),
+    field("enabled"),
+    field("batch_size"),
+    field("created_at"),
+    field("changed_at"),
+    field("warnings"),
+];
+
+impl CheckCommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// What is at fault here, or what the service says.
+    pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
+        let Self { output, verb } = self;
+        if let Verb::Create { name, adapter, options, ttl, disabled } = &verb {
+            // Before connecting: a fault on the command line needs no broker.
+            options.new_check(name, adapter, *ttl, *disabled)?;
+        }
+        with_session(connection, async |session| verb.carry_out(session, &output).await).await
+    }
+}
+
+impl Verb {
+    async fn carry_out(self, session: &Session, output: &OutputArgs) -> Result<Exit, CliError> {
+        match self {
+            Self::Create { name, adapter, options, ttl, disabled } => {
+                let check = options.new_check(&name, &adapter, ttl, disabled)?;
+                output.object(&session.checks("check_create", json!({ "check": check })).await?, SHOW)?;
+            }
+            Self::Set { name, adapter, options, unset_param, ttl, confirm } => {
+                let mut changes = options.changes(session, &name, &unset_param).await?;
+                if let Some(adapter) = adapter {
+                    changes.insert("adapter".to_owned(), json!(adapter));
+                }
+                if let Some(ttl) = ttl {
+                    let seconds = match ttl {
+                        Ttl::Auto => Value::Null,
+                        Ttl::Seconds(seconds) => json!(seconds),
+                    };
+                    changes.insert("ttl_s".to_owned(), seconds);
+                }
+                if changes.keys().all(|name| name == "allow_missing_adapter") {
+                    return Err(
+                        CliError::local("nothing to change").hint("`spicectl check set --help` shows what can be")
+                    );
+                }
+                update(session, output, &name, Value::Object(changes), confirm).await?;
+            }
+            Self::Enable { name } => update(session, output, &name, json!({ "enabled": true }), false).await?,
+            Self::Disable { name, confirm } => {
+                update(session, output, &name, json!({ "enabled": false }), confirm).await?;
+            }
+            Self::Delete { name, confirm } => {
+                session.checks("check_delete", json!({ "name": name, "confirm": confirm })).await?;
+                return output.done(&format!("check {name} is deleted"));
+            }
+            Self::List => output.list(&session.checks("check_list", json!({})).await?, LIST)?,
+            Self::Show { name } => {
+                output.object(&session.checks("check_show", json!({ "name": name })).await?, SHOW)?;
+            }
+            Self::Run(run) => return run.carry_out(session, output).await,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+async fn update(
+    session: &Session,
+    output: &OutputArgs,
+    name: &CheckName,
+    changes: Value,
+    confirm: bool,
+) -> Result<(), CliError> {
+    let args = json!({ "name": name, "changes": changes, "confirm": confirm });
+    output.object(&session.checks("check_update", args).await?, SHOW)
+}

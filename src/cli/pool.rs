@@ -1,0 +1,140 @@
+//! `spicectl pool`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{Field, OutputArgs, field, say, shown};
+use crate::cli::{show, values};
+use crate::names::PoolName;
+
+/// Pools.
+#[derive(Debug, Args)]
+pub struct PoolCommand {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists pools with the number of nodes at each level
+    #[command(after_help = "Example:\n  spicectl pool list")]
+    List,
+    /// Shows a pool and every node in it
+    #[command(after_help = "Example:\n  spicectl pool show default -f json")]
+    Show {
+        /// Its name
+        name: PoolName,
+    },
+    /// Changes a pool's policy; what is not given stays
+    #[command(after_help = "\
+Example: let the filter only log what it would refuse:
+  spicectl pool set default --mode observe --confirm")]
+    Set {
+        /// Its name
+        name: PoolName,
+        /// What the filter does for flavors that do not name the pool: refuse, prefer, or log what it would refuse
+        #[arg(long, value_parser = ["enforce", "soft", "observe"])]
+        mode: Option<String>,
+        /// How long readers may hear nothing of Nodes before they take every node as unknown: seconds, or 90s, 5m
+        #[arg(long, value_name = "S", value_parser = values::seconds)]
+        max_silence: Option<i64>,
+        /// Whether a pass that is only the node's own word counts
+        #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+        accept_self_report: Option<bool>,
+        /// Do it although it loosens the pool
+        #[arg(long)]
+        confirm: bool,
+    },
+}
+
+const LIST: &[Field] = &[
+    field("name"),
+    field("mode"),
+    field("nodes"),
+    field("trusted"),
+    field("untrusted"),
+    field("unknown"),
+    field("overridden"),
+    field("max_silence_s"),
+    field("accept_self_report"),
+];
+
+const SHOW: &[Field] = &[
+    field("name"),
+    field("mode"),
+    field("max_silence_s"),
+    field("accept_self_report"),
+    field("nodes"),
+    field("trusted"),
+    field("untrusted"),
+    field("unknown"),
+    field("overridden"),
+    shown("members", show::members),
+];
+
+const POLICY: &[Field] = &[field("name"), field("mode"), field("max_silence_ms"), field("accept_self_report")];
+
+impl PoolCommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    /// What is at fault here, or what the service says.
+    pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
+        let Self { output, verb } = self;
+        if let Verb::Set { mode: None, max_silence: None, accept_self_report: None, .. } = &verb {
+            return Err(CliError::local("nothing to change").hint("give --mode, --max-silence or --accept-self-report"));
+        }
+        with_session(connection, async |session| verb.carry_out(session, &output).await).await
+    }
+}
+
+impl Verb {
+    async fn carry_out(self, session: &Session, output: &OutputArgs) -> Result<Exit, CliError> {
+        match self {
+            Self::List => {
+                let mut pools = session.nodes("pool_list", json!({})).await?;
+                add_policies(session, pools.as_array_mut().into_iter().flatten()).await;
+                output.list(&pools, LIST)?;
+            }
+            Self::Show { name } => {
+                let mut pool = session.nodes("pool_show", json!({ "name": name })).await?;
+                add_policies(session, std::iter::once(&mut pool)).await;
+                output.object(&pool, SHOW)?;
+            }
+            Self::Set { name, mode, max_silence, accept_self_report, confirm } => {
+                let args = json!({
+                    "name": name,
+                    "mode": mode,
+                    "max_silence_s": max_silence,
+                    "accept_self_report": accept_self_report,
+                    "confirm": confirm,
+                });
+                output.object(&session.checks("pool_update", args).await?, POLICY)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Adds what only Checks knows of pools. Without it the answer of Nodes is still worth showing.
+async fn add_policies(session: &Session, pools: impl Iterator<Item = &mut Value>) {
+    let policies = match session.checks("pool_policies", json!({})).await {
+        Ok(policies) => policies,
+        Err(error) => {
+            say(&format!("spicectl: Checks was not heard, so accept_self_report is not shown: {}", error.message));
+            return;
+        }
+    };
+    for pool in pools {
+        let policy = policies.as_array().into_iter().flatten().find(|policy| policy.get("name") == pool.get("name"));
+        if let (Some(members), Some(accepted)) =
+            (pool.as_object_mut(), policy.and_then(|policy| policy.get("accept_self_report")))
+        {
+            members.insert("accept_self_report".to_owned(), accepted.clone());
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `spicectl status`: both roles at once, what does not answer, and what deserves a look.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::{Field, OutputArgs, field, print, safe, shown};
+use crate::cli::show;
+use crate::rpc::table::Topic;
+
+/// How long a role may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spicectl status
+Example: for a monitoring system; exit code 4 if a role does not answer:
+  spicectl status -f json")]
+pub struct StatusCommand {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+const CHECKS: &[Field] = &[
+    field("deployment"),
+    field("epoch"),
+    field("policy_number"),
+    field("checks"),
+    field("enabled_checks"),
+    field("known_nodes"),
+    field("outstanding"),
+    field("overdue"),
+    field("adapters"),
+];
+
+const NODES: &[Field] = &[
+    field("deployment"),
+    field("epoch"),
+    field("version"),
+    field("nodes"),
+    field("policy_number"),
+    field("record_entries"),
+    field("record_head"),
+    shown("pools", show::pool_counts),
+];
+
+const ALL: &[Field] = &[field("checks"), field("nodes"), field("warnings")];
+
+impl StatusCommand {
+    /// Asks both roles and shows what they say.
+    ///
+    /// # Errors
+    /// The broker is not reached.
+    pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
+        with_session(connection, async |session| self.ask(session).await).await
+    }
+
+    async fn ask(&self, session: &Session) -> Result<Exit, CliError> {
+        let status = |topic| session.call(topic, "status", json!({}), PATIENCE);
+        let (checks, nodes) = tokio::join!(status(Topic::Checks), status(Topic::Nodes));
+        let warnings = warnings(&checks, &nodes);
+        let exit = [&checks, &nodes].iter().filter_map(|answer| answer.as_ref().err()).map(|error| error.exit).next();
+        if self.output.is_table() && self.output.column.is_empty() {
+            let plain = OutputArgs::default();
+            for warning in &warnings {
+                print(&format!("WARNING: {}\n", safe(warning)))?;
+            }
+            for (role, answer, fields) in [("checks", &checks, CHECKS), ("nodes", &nodes, NODES)] {
+                print(&format!("\nRole {role}:\n"))?;
+                match answer {
+                    Ok(answer) => plain.object(answer, fields)?,
+                    Err(error) => print(&format!("DOES NOT ANSWER: {}\n", safe(&error.message)))?,
+                }
+            }
+        } else {
+            let told =
+                |answer: Result<Value, CliError>| answer.unwrap_or_else(|error| json!({ "error": error.message }));
+            let all = json!({ "checks": told(checks), "nodes": told(nodes), "warnings": warnings });
+            self.output.object(&all, ALL)?;
+        }
+        Ok(exit.unwrap_or(Exit::Done))
+    }
+}
+
+/// What deserves a look, the worst first.
+fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (role, answer) in [("checks", checks), ("nodes", nodes)] {
+        match answer {
+            Err(_) => warnings.push(format!("role {role} does not answer; see its log and that it runs")),
+            Ok(status) if status.get("unsigned_admin").and_then(Value::as_bool) == Some(true) => warnings.push(format!(
+                "role {role} carries out UNSIGNED calls (unsigned_admin = true): whoever reaches the bus is an administrator. For a lab only"
+            )),
+            Ok(_) => {}
+        }
+    }
+    let number = |answer: &Result<Value, CliError>, name: &str| {
+        answer.as_ref().ok().and_then(|status| status.get(name)).and_then(Value::as_i64)
+    };
+    if let (Some(made), judged_under) = (number(checks, "policy_number"), number(nodes, "policy_number"))
+        && nodes.is_ok()
+        && judged_under != Some(made)
+    {
+        let under = judged_under.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        warnings.push(format!(
+            "Checks has policy {made}, Nodes judges under {under}; if that lasts over a minute, see the log of Nodes"
+        ));
+    }
+    let adapters = checks.as_ref().ok().and_then(|status| status.get("adapters")).and_then(Value::as_object);
+    for (adapter, alive) in adapters.into_iter().flatten() {
+        if alive.as_i64() == Some(0) {
+            warnings.push(format!("no adapter {adapter} lives; its checks are errors until one starts"));
+        }
+    }
+    if adapters.is_some_and(serde_json::Map::is_empty) {
+        warnings.push("no adapter has announced itself; nothing can be checked".to_owned());
+    }
+    if let Some(overdue) = number(checks, "overdue").filter(|overdue| *overdue > 0) {
+        warnings.push(format!("{overdue} batches are past their deadline"));
+    }
+    let pools = nodes.as_ref().ok().and_then(|status| status.get("pools")).and_then(Value::as_array);
+    for pool in pools.into_iter().flatten() {
+        let name = pool.get("name").and_then(Value::as_str).unwrap_or_default();
+        if let Some(count) = pool.get("overridden").and_then(Value::as_i64).filter(|count| *count > 0) {
+            warnings.push(format!("pool {name}: {count} nodes are trusted by override only"));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> (Value, Value) {
+        let checks = json!({"policy_number": 3, "adapters": {"command": 1}, "overdue": 0, "unsigned_admin": false});
+        let nodes =
+            json!({"policy_number": 3, "unsigned_admin": false, "pools": [{"name": "default", "overridden": 0}]});
+        (checks, nodes)
+    }
+
+    #[test]
+    fn a_healthy_service_gives_no_warning() {
+        let (checks, nodes) = healthy();
+        assert_eq!(warnings(&Ok(checks), &Ok(nodes)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unsigned_calls_silence_and_a_lagging_policy_are_told() {
+        let (mut checks, mut nodes) = healthy();
+        checks["unsigned_admin"] = json!(true);
+        checks["adapters"] = json!({"command": 0});
+        nodes["policy_number"] = json!(2);
+        nodes["pools"][0]["overridden"] = json!(4);
+        let told = warnings(&Ok(checks.clone()), &Ok(nodes));
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[0].contains("UNSIGNED"));
+        let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
+        assert!(
+            told[1].contains("nodes does not answer") && !told.iter().any(|line| line.contains("policy")),
+            "{told:?}"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! The main job, end to end: registered, scheduled, judged, published, refused, recovered.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use spice::rpc::table::Topic;
+
+use crate::cloud::Cloud;
+use crate::lab::eventually;
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+async fn a_compromised_node_leaves_the_pool_and_returns_when_it_passes_again(cloud: Cloud) {
+    cloud.register_nodes(20).await;
+    cloud.register_attestation("1h", 7200).await;
+    for node in ["node-1", "node-7", "node-20"] {
+        cloud.await_in_file(node, 't').await;
+    }
+    cloud.oat.order(json!({ "level": { "node-7": "untrusted" } })).await;
+    let run = cloud.attest().await;
+    assert_eq!(run["outcomes"], json!({ "pass": 19, "fail": 1 }));
+    cloud.await_in_file("node-7", 'u').await;
+    cloud.await_in_file("node-8", 't').await;
+    let why = cloud.admin(Topic::Nodes, "node_why", json!({ "name": "node-7" })).await;
+    assert!(why["pools"]["default"].as_str().unwrap().contains("check attestation failed"), "{why}");
+
+    cloud.oat.order(json!({ "level": { "node-7": "trusted" } })).await;
+    cloud.attest().await;
+    cloud.await_in_file("node-7", 't').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_one_process_a_compromised_node_leaves_the_pool_and_returns() {
+    a_compromised_node_leaves_the_pool_and_returns_when_it_passes_again(Cloud::in_one_process("").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_one_process_each_a_compromised_node_leaves_the_pool_and_returns() {
+    a_compromised_node_leaves_the_pool_and_returns_when_it_passes_again(Cloud::one_process_each("").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_and_restart_loses_no_registration_result_or_distrust() {
+    let mut cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(5).await;
+    cloud.oat.order(json!({ "level": { "node-2": "untrusted" } })).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-1", 't').await;
+    cloud.await_in_file("node-2", 'u').await;
+    let before = cloud.admin(Topic::Nodes, "result_list", json!({})).await;
+    let epoch = cloud.pool_header()["epoch"].as_i64().unwrap();
+
+    cloud.kill("all").await;
+    cloud.start("all", &[]).await;
+    eventually("the pool file is of the new epoch", async || cloud.pool_header()["epoch"].as_i64() > Some(epoch)).await;
+    cloud.await_in_file("node-1", 't').await;
+    cloud.await_in_file("node-2", 'u').await;
+    assert_eq!(cloud.level("node-2").await, "untrusted");
+    let checks = cloud.admin(Topic::Checks, "check_list", json!({})).await;
+    assert_eq!(checks[0]["name"], "attestation");
+    let after = cloud.admin(Topic::Nodes, "result_list", json!({})).await;
+    assert_eq!(after, before, "the results are the same");
+
+    cloud.stop("all").await;
+    cloud.await_in_file("node-2", 'u').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_is_down_lets_trust_decay_at_the_ttl_and_not_before() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(3).await;
+    cloud.register_attestation("1s", 6).await;
+    cloud.await_in_file("node-1", 't').await;
+    cloud.oat.order(json!({ "up": false })).await;
+    // From here no pass comes any more: the expiry in the file stands still.
+    let expires = {
+        let mut last = 0;
+        eventually("the last pass is in", async || {
+            let found = cloud.pool_file()["node-1"].1;
+            found > last && now_ms() + 4500 > found
+        })
+        .await;
+        last = cloud.pool_file()["node-1"].1;
+        last
+    };
+    eventually("the node is unknown", async || {
+        let unknown = cloud.level("node-1").await == "unknown";
+        assert!(!unknown || now_ms() >= expires, "unknown {} ms too early", expires - now_ms());
+        unknown
+    })
+    .await;
+    assert!(now_ms() < expires + 2000, "unknown {} ms late", now_ms() - expires);
+    cloud.await_in_file("node-1", '-').await;
+    cloud.oat.order(json!({ "up": true })).await;
+    cloud.await_in_file("node-1", 't').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_new_or_released_is_checked_at_once() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(1).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-1", 't').await;
+    cloud.admin(Topic::Nodes, "node_create", json!({ "name": "node-2" })).await;
+    cloud.await_in_file("node-2", 't').await;
+
+    cloud.admin(Topic::Nodes, "node_quarantine", json!({ "name": "node-2", "reason": "suspect" })).await;
+    cloud.await_in_file("node-2", 'u').await;
+    cloud.attest().await;
+    assert_eq!(cloud.level("node-2").await, "untrusted", "no pass ends a quarantine");
+    let released = cloud.admin(Topic::Nodes, "node_release", json!({ "name": "node-2", "reason": "examined" })).await;
+    assert_eq!(released["pools"]["default"]["trust"], "unknown", "a release never leads to trusted at once");
+    cloud.await_in_file("node-2", 't').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_node_inherits_its_distrust_when_it_comes_back() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(1).await;
+    cloud.oat.order(json!({ "level": { "node-1": "untrusted" } })).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-1", 'u').await;
+    cloud.admin(Topic::Nodes, "node_delete", json!({ "name": "node-1" })).await;
+    eventually("it is gone from the file", async || !cloud.pool_file().contains_key("node-1")).await;
+    let again = cloud.admin(Topic::Nodes, "node_create", json!({ "name": "node-1" })).await;
+    assert_eq!(again["pools"]["default"]["trust"], "untrusted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_wait_while_nodes_is_down_count_when_it_is_back() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(4).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-4", 't').await;
+    cloud.oat.order(json!({ "level": { "node-4": "untrusted" } })).await;
+    cloud.kill("nodes").await;
+    let run = cloud.admin(Topic::Checks, "check_run", json!({ "name": "attestation" })).await;
+    // The adapter has handed its results over, and they wait in the broker.
+    eventually("results wait for Nodes", async || cloud.lab.depth("spice-nodes-results").await > 0).await;
+    cloud.start("nodes", &["--role", "nodes"]).await;
+    cloud.await_in_file("node-4", 'u').await;
+    eventually("the run is finished", async || cloud.run(&run["run"]).await["finished"] == true).await;
+    assert_eq!(cloud.run(&run["run"]).await["outcomes"], json!({ "pass": 3, "fail": 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_answers_is_a_timeout_and_leaves_trust_alone_until_its_ttl() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(2).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-2", 't').await;
+    cloud.kill("adapter").await;
+    let change = json!({ "name": "attestation", "changes": { "timeout_s": 1 } });
+    cloud.admin(Topic::Checks, "check_update", change).await;
+    let run = cloud.attest().await;
+    assert_eq!(run["outcomes"], json!({ "timeout": 2 }));
+    assert_eq!(cloud.level("node-2").await, "trusted", "could not ask is not: the answer was no");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_goes_and_returns_and_nobody_needs_a_restart() {
+    let cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(3).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-3", 't').await;
+    assert!(cloud.lab.close_connections().await >= 4);
+    cloud.oat.order(json!({ "level": { "node-3": "untrusted" } })).await;
+    eventually("Checks takes calls again", async || {
+        cloud.try_admin(Topic::Checks, "check_run", json!({ "name": "attestation" })).await.is_ok()
+    })
+    .await;
+    cloud.await_in_file("node-3", 'u').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_cache_that_was_away_takes_a_snapshot() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(3).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-1", 't').await;
+    cloud.stop("pool").await;
+    cloud.oat.order(json!({ "level": { "node-1": "untrusted" } })).await;
+    cloud.attest().await;
+    assert_eq!(cloud.pool_file()["node-1"].0, 't', "a stopped cache changes nothing");
+    cloud.start("pool", &["--role", "pool"]).await;
+    cloud.await_in_file("node-1", 'u').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_and_changes_of_trust_reach_a_real_notification_listener() {
+    let cloud = Cloud::in_one_process("[notifications]\ndeclare = active\nresults = all\n").await;
+    let mut peer = cloud.lab.peer(&[]).await;
+    peer.succeed(json!({ "do": "listen", "exchange": "spice", "topics": ["notifications"] })).await;
+    cloud.register_nodes(1).await;
+    cloud.register_attestation("1h", 7200).await;
+    let mut seen = std::collections::BTreeMap::new();
+    while seen.len() < 2 {
+        let event = tokio::time::timeout(Duration::from_secs(30), peer.event()).await.expect("a notification");
+        seen.insert(event["event_type"].as_str().unwrap().to_owned(), event);
+    }
+    let result = &seen["spice.check.result"];
+    assert_eq!(result["priority"].as_str().unwrap().to_uppercase(), "INFO");
+    assert_eq!(result["payload"]["node"], "node-1");
+    assert_eq!(result["payload"]["status"], "pass");
+    assert!(result["payload"]["finished_at"].as_str().unwrap().ends_with('Z'));
+    let change = &seen["spice.node.trust.changed"];
+    assert_eq!(change["payload"]["trust"], "trusted");
+    assert_eq!(change["payload"]["previous_trust"], "unknown");
+    assert!(change["payload"]["sequence"].as_i64().unwrap() > 0);
+}

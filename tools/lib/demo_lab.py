@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -85,7 +86,7 @@ class Lab:
         self.state_file = self.dir / "processes.json"
         self.children = {}
         self.broker = self.filter = None
-        self.control = None
+        self.control = self.attestation_port = None
 
     # --- starting ---
 
@@ -155,6 +156,7 @@ class Lab:
         """The service's address."""
         told = self.answer_of("attestation", self.children["attestation"])
         self.control = told["control"]
+        self.attestation_port = urllib.parse.urlsplit(told["url"]).port
         return told["url"]
 
     def start_service(self, port, url):

@@ -1,6 +1,6 @@
-"""Asks the real Nova filter which hosts may take a server, the way nova-scheduler does: one process that keeps its filter.
+"""Asks the real Nova filter which hosts may take a server, as nova-scheduler does: one process that keeps its filter.
 
-    ask_filter.py --nova-conf FILE [--host NAME...] [KEY=VALUE...]    extra specs of the flavor; prints the hosts that pass
+    ask_filter.py --nova-conf FILE [--host NAME...] [KEY=VALUE...]    extra specs of the flavor; prints who passes
     ask_filter.py --nova-conf FILE --serve                            JSON lines: questions in, answers out
 
 Questions, by their member "do"; "hosts" is a list of names, "extra_specs" an object:

@@ -34,3 +34,4 @@ pub mod security;
 pub mod store;
 pub mod telemetry;
 pub mod text;
+pub mod trust;

@@ -17,12 +17,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Link, Links};
+use super::core::body_kind;
+use super::declare::{declare, short};
 use super::envelope;
 use super::error::{BusError, from_lapin};
 use super::message::{self, Reply, Request};
 use super::options::RabbitOptions;
-use super::publisher::{Outgoing, Publisher, declare, short};
-use super::server::body_kind;
+use super::publisher::{Outgoing, Publisher};
 use super::target::Target;
 use super::topology;
 

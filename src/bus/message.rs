@@ -174,27 +174,32 @@ fn whole_seconds(value: &Value) -> Option<u64> {
 }
 
 /// Reads a request. What Python's server would answer with a failure is an `Err` here, as the failure to answer with.
-pub(crate) fn decode_request(mut message: Map<String, Value>) -> Result<Received, Failure> {
+pub(crate) fn decode_request(mut message: Map<String, Value>) -> Result<Received, Box<Failure>> {
     let reply_to = reply_to(&message);
     let method = match message.remove("method") {
         Some(Value::String(method)) => method,
-        _ => return Err(Failure::builtin("TypeError", "the request has no method, or one that is not a string")),
+        _ => {
+            return Err(Box::new(Failure::builtin(
+                "TypeError",
+                "the request has no method, or one that is not a string",
+            )));
+        }
     };
     let args = match message.remove("args") {
         Some(Value::Object(args)) => args,
         None => Map::new(),
-        Some(_) => return Err(Failure::builtin("AttributeError", "the request's args are not an object")),
+        Some(_) => return Err(Box::new(Failure::builtin("AttributeError", "the request's args are not an object"))),
     };
     let namespace = match message.remove("namespace") {
         Some(Value::String(namespace)) => Some(namespace),
         None | Some(Value::Null) => None,
-        Some(_) => return Err(Failure::unsupported_version(None, &method)),
+        Some(_) => return Err(Box::new(Failure::unsupported_version(None, &method))),
     };
     let version = match message.remove("version") {
         Some(Value::String(version)) => Some(version),
         None => None,
         // As Python: absent means 1.0, null means a version nobody has.
-        Some(other) => return Err(Failure::unsupported_version(Some(&other.to_string()), &method)),
+        Some(other) => return Err(Box::new(Failure::unsupported_version(Some(&other.to_string()), &method))),
     };
     let unique_id = match message.remove("_unique_id") {
         Some(Value::String(id)) if !id.is_empty() && id.len() <= 255 => Some(id),

@@ -7,16 +7,18 @@
 //! |---|---|
 //! | `target`, `message`, `failure`, `envelope`, `strict_json` | what travels, as pure functions |
 //! | `transport_url`, `options` | where to connect and how, in oslo.messaging's own words |
-//! | `topology` | every exchange and queue with its flags |
+//! | `topology`, `declare` | every exchange and queue with its flags, and making them |
 //! | `connection`, `tls` | a connection that comes back |
 //! | `publisher` | sending until the broker has confirmed |
 //! | `client` | calls waiting for replies |
-//! | `service`, `server` | what is served; consuming, and restoring that after a loss |
+//! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `notifier` | notifications |
 
 mod client;
 mod connection;
+mod core;
+mod declare;
 mod envelope;
 mod error;
 mod failure;
@@ -84,6 +86,9 @@ impl Bus {
     /// # Errors
     /// [`BusError::Options`] when the options cannot be used, with every fault named.
     pub fn start(mut options: BusOptions, name: &str) -> Result<Bus, BusError> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(BusError::Options("the bus must be started inside a tokio runtime".to_owned()));
+        }
         let mut rabbit = options.rabbit.clone();
         let url = transport_url::parse(&options.transport_url, &mut rabbit).map_err(BusError::Options)?;
         let faults = rabbit.contradictions();
@@ -197,9 +202,7 @@ impl Bus {
     /// [`BusError::Refused`] when the broker has an exchange or queue with other flags (406) or denies it (403); [`BusError::Options`] when the
     /// service contradicts itself.
     pub async fn serve(&self, service: Service, dispatcher: Arc<dyn Dispatcher>) -> Result<Server, BusError> {
-        let Inner { options, consuming, publisher, shutdown, .. } = &*self.0;
-        server::start(consuming.clone(), Arc::clone(options), Arc::clone(publisher), service, dispatcher, shutdown)
-            .await
+        server::start(self, service, dispatcher).await
     }
 
     /// Whether the broker is reached right now (both connections), and every change of that.

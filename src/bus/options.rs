@@ -244,7 +244,8 @@ impl RabbitOptions {
         if self.ssl_cert_file.is_empty() != self.ssl_key_file.is_empty() {
             found.push("ssl_cert_file and ssl_key_file belong together: set both or neither".to_owned());
         }
-        if !self.ssl && !(self.ssl_ca_file.is_empty() && self.ssl_cert_file.is_empty()) {
+        let tls_files = !self.ssl_ca_file.is_empty() || !self.ssl_cert_file.is_empty();
+        if tls_files && !self.ssl {
             found.push("ssl_ca_file or ssl_cert_file is set, but ssl is false: set ssl = true".to_owned());
         }
         if !self.kombu_reconnect_delay.is_finite() || self.kombu_reconnect_delay < 0.0 {

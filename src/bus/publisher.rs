@@ -7,15 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::connection::{Link, Links};
+use super::declare::{ensure, short};
 use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE};
 use super::error::{BusError, from_lapin};
 use super::topology::Object;
@@ -104,6 +103,11 @@ impl Publisher {
                 BusError::Refused { code: 404, .. }
                     if redeclarations < MAX_REDECLARATIONS && !expects_others(message.needs) =>
                 {
+                    link.forget_declared();
+                    redeclarations += 1;
+                }
+                // A queue that we make ourselves was deleted by somebody.
+                BusError::Unroutable { .. } if redeclarations == 0 && makes_queue(message.needs) => {
                     link.forget_declared();
                     redeclarations += 1;
                 }
@@ -199,85 +203,16 @@ fn expects_others(needs: &[Object]) -> bool {
     needs.iter().any(|object| matches!(object, Object::Exchange(exchange) if exchange.passive))
 }
 
+/// Whether the queue that should take the message is one we declare.
+fn makes_queue(needs: &[Object]) -> bool {
+    needs.iter().any(|object| matches!(object, Object::Queue(_)))
+}
+
 async fn open_channel(link: &Link) -> Result<Channel, BusError> {
     let about = |error: lapin::Error| from_lapin(&error, "a channel");
     let channel = link.connection.create_channel().await.map_err(about)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(about)?;
     Ok(channel)
-}
-
-/// Declares `object` unless that was done on this connection.
-async fn ensure(link: &Link, object: &Object) -> Result<(), BusError> {
-    let label = object.label();
-    if !link.is_declared(&label) {
-        declare(link, object).await?;
-        link.set_declared(label);
-    }
-    Ok(())
-}
-
-/// Declares `object`; where the broker has it from peers that do not use durable queues, as those have it.
-pub(crate) async fn declare(link: &Link, object: &Object) -> Result<(), BusError> {
-    match declare_exactly(link, object).await {
-        Err(BusError::Refused { code: 406, .. }) if object.transient_fallback().is_some() => {
-            let Some(fallback) = object.transient_fallback() else {
-                return Ok(());
-            };
-            tracing::warn!(
-                "{} exists and is not durable, although the options ask for it; it is used as it is",
-                object.label()
-            );
-            declare_exactly(link, &fallback).await
-        }
-        outcome => outcome,
-    }
-}
-
-async fn declare_exactly(link: &Link, object: &Object) -> Result<(), BusError> {
-    let label = object.label();
-    let about = |error: lapin::Error| from_lapin(&error, &label);
-    // A channel of its own: a refused declaration closes it.
-    let channel = link.connection.create_channel().await.map_err(about)?;
-    match object {
-        Object::Exchange(exchange) => {
-            let kind = if exchange.fanout { ExchangeKind::Fanout } else { ExchangeKind::Topic };
-            let options = ExchangeDeclareOptions {
-                passive: exchange.passive,
-                durable: exchange.durable,
-                auto_delete: exchange.auto_delete,
-                internal: false,
-                nowait: false,
-            };
-            channel
-                .exchange_declare(short(&exchange.name)?, kind, options, FieldTable::default())
-                .await
-                .map_err(about)?;
-        }
-        Object::Queue(queue) => {
-            let options = QueueDeclareOptions {
-                passive: false,
-                durable: queue.durable,
-                exclusive: queue.exclusive,
-                auto_delete: queue.auto_delete,
-                nowait: false,
-            };
-            channel.queue_declare(short(&queue.name)?, options, queue.arguments.clone()).await.map_err(about)?;
-            if let Some((exchange, key)) = &queue.binding {
-                channel
-                    .queue_bind(
-                        short(&queue.name)?,
-                        short(exchange)?,
-                        short(key)?,
-                        QueueBindOptions::default(),
-                        FieldTable::default(),
-                    )
-                    .await
-                    .map_err(about)?;
-            }
-        }
-    }
-    let _ = channel.close(200, "OK".into()).await;
-    Ok(())
 }
 
 fn properties(message: &Outgoing<'_>) -> Result<BasicProperties, BusError> {
@@ -298,15 +233,5 @@ fn properties(message: &Outgoing<'_>) -> Result<BasicProperties, BusError> {
             properties.with_expiration(short(&millis.to_string())?)
         }
         None => properties,
-    })
-}
-
-/// `text` as AMQP's short string, which has at most 255 bytes.
-pub(crate) fn short(text: &str) -> Result<ShortString, BusError> {
-    ShortString::try_new(text).map_err(|_| {
-        BusError::Options(format!(
-            "{:?} is too long for the name of an exchange, queue, topic or server: at most 255 bytes",
-            crate::text::display_safe_to(text, 40)
-        ))
     })
 }

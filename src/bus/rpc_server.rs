@@ -11,12 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::client::fresh_id;
+use super::core::{Core, Origin};
 use super::envelope;
 use super::error::BusError;
 use super::failure::Failure;
 use super::message::{self, Incoming, Reply, ReplyTo};
 use super::publisher::Outgoing;
-use super::server::{Core, Origin};
 use super::service::Disposition;
 use super::target::version_is_compatible;
 
@@ -74,7 +74,7 @@ impl RpcServer {
             Err(failure) => {
                 self.core.count_refused("request", &failure.to_string());
                 if let Some(to) = to {
-                    self.reply(&to, Reply::failure(failure), permit).await;
+                    self.reply(&to, Reply::failure(*failure), permit).await;
                 }
                 return;
             }
@@ -101,16 +101,18 @@ impl RpcServer {
         let disposition = match to.and_then(|to| Some((to, to.monitor_secs?))) {
             None => dispatched.await,
             Some((to, secs)) => {
-                tokio::pin!(dispatched);
                 let period = Duration::from_secs(secs) / 2;
-                loop {
-                    tokio::select! {
-                        disposition = &mut dispatched => break disposition,
-                        () = tokio::time::sleep(period) => {
-                            let sign_of_life = message::encode_heartbeat(&to.msg_id, &fresh_id());
-                            let _ = self.publish(to, &sign_of_life, self.core.options.publish_timeout).await;
-                        }
+                // Beside the request, never in its way: a broker that is slow to confirm must not stop it.
+                let signs_of_life = async {
+                    loop {
+                        tokio::time::sleep(period).await;
+                        let sign_of_life = message::encode_heartbeat(&to.msg_id, &fresh_id());
+                        let _ = self.publish(to, &sign_of_life, period).await;
                     }
+                };
+                tokio::select! {
+                    disposition = dispatched => disposition,
+                    () = signs_of_life => None,
                 }
             }
         };

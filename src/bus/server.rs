@@ -4,31 +4,29 @@
 //! closed or a consumer is cancelled because its queue was deleted, and a new one begins. What was taken and not acknowledged in the old
 //! session comes again from the broker.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
+use lapin::Channel;
 use lapin::message::Delivery as AmqpDelivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel};
+use lapin::types::FieldTable;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::fresh_id;
 use super::connection::{Link, Links, backoff};
-use super::envelope::{self, BodyKind, Refusal};
+use super::core::{Core, Origin};
+use super::declare::{declare, short};
 use super::error::{BusError, from_lapin};
-use super::message::{Incoming, Received};
-use super::options::BusOptions;
-use super::publisher::{Publisher, declare, short};
 use super::rpc_server::RpcServer;
-use super::service::{Delivery, Dispatcher, Disposition, Service};
+use super::service::{Delivery, Dispatcher, Service};
 use super::topology::{self, Object};
 use super::work_server::WorkServer;
+use super::{Bus, Inner};
 use crate::text::display_safe;
 
 /// Most messages of an RPC server that are fetched ahead of being carried out.
@@ -39,6 +37,8 @@ pub struct Server {
     core: Arc<Core>,
     serving: watch::Receiver<bool>,
     task: Option<tokio::task::JoinHandle<()>>,
+    /// Its connections, which must last as long as it serves.
+    _bus: Bus,
 }
 
 impl Server {
@@ -70,44 +70,17 @@ impl Drop for Server {
     }
 }
 
-/// What everything in a server shares.
-pub(crate) struct Core {
-    pub service: Service,
-    pub options: Arc<BusOptions>,
-    pub publisher: Arc<Publisher>,
-    pub dispatcher: Arc<dyn Dispatcher>,
-    pub permits: Arc<Semaphore>,
-    pub tasks: TaskTracker,
-    /// No more requests are taken.
-    pub stop: CancellationToken,
-    /// Requests under way are given up.
-    pub abort: CancellationToken,
-}
-
-/// Which queue a message came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    Topic,
-    Server,
-    Fanout,
-}
-
 /// Starts serving; returns once the first session consumes.
-pub(crate) async fn start(
-    links: Links,
-    options: Arc<BusOptions>,
-    publisher: Arc<Publisher>,
-    service: Service,
-    dispatcher: Arc<dyn Dispatcher>,
-    shutdown: &CancellationToken,
-) -> Result<Server, BusError> {
+pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispatcher>) -> Result<Server, BusError> {
     check(&service)?;
+    let Inner { options, consuming, publisher, shutdown, .. } = &*bus.0;
     let core = Arc::new(Core {
         permits: Arc::new(Semaphore::new(usize::from(service.concurrency.max(1)))),
         service,
-        options,
-        publisher,
+        options: Arc::clone(options),
+        publisher: Arc::clone(publisher),
         dispatcher,
+        refused: Mutex::default(),
         tasks: TaskTracker::new(),
         stop: shutdown.child_token(),
         abort: shutdown.child_token(),
@@ -118,10 +91,10 @@ pub(crate) async fn start(
         Delivery::Rpc => Handler::Rpc(Arc::new(RpcServer::new(Arc::clone(&core)))),
         Delivery::Work { .. } => Handler::Work(Arc::new(WorkServer::new(Arc::clone(&core)))),
     };
-    let runner = Runner { core: Arc::clone(&core), links, handler, serving };
+    let runner = Runner { core: Arc::clone(&core), links: consuming.clone(), handler, serving };
     let task = tokio::spawn(runner.run(first));
     // From here on a dropped future stops the server.
-    let server = Server { core, serving: watch_serving, task: Some(task) };
+    let server = Server { core, serving: watch_serving, task: Some(task), _bus: bus.clone() };
     match started.await {
         Ok(Ok(())) => Ok(server),
         Ok(Err(error)) => Err(error),
@@ -359,65 +332,5 @@ fn lost() -> BusError {
 async fn close(channel: &Channel) {
     if channel.status().connected() {
         let _ = tokio::time::timeout(Duration::from_secs(5), channel.close(200, "OK".into())).await;
-    }
-}
-
-impl Core {
-    /// Takes the message out of its envelope.
-    pub(crate) fn open(&self, delivery: &AmqpDelivery) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
-        envelope::decode(body_kind(&delivery.properties), &delivery.data, self.options.max_message_bytes)
-    }
-
-    /// The request as the dispatcher sees it.
-    pub(crate) fn incoming(&self, received: Received, origin: Origin, redelivered: bool) -> Incoming {
-        Incoming {
-            msg_id: received.request.msg_id.clone(),
-            request: received.request,
-            namespace: received.namespace,
-            version: received.version,
-            exchange: self.service.exchange.clone(),
-            topic: self.service.topic.clone(),
-            server: self.service.server.clone(),
-            fanout: origin == Origin::Fanout,
-            via_server: origin == Origin::Server,
-            unique_id: received.unique_id,
-            redelivered,
-        }
-    }
-
-    /// Carries the request out; `None` when the dispatcher panicked.
-    pub(crate) async fn dispatch(&self, incoming: Incoming) -> Option<Disposition> {
-        caught(self.dispatcher.dispatch(incoming), &self.service.topic).await
-    }
-
-    /// Counts a message that was not taken, and says why.
-    pub(crate) fn count_refused(&self, reason: &'static str, detail: &str) {
-        metrics::counter!("spice_bus_messages_refused_total", "reason" => reason).increment(1);
-        tracing::warn!(bus.topic = %display_safe(&self.service.topic), bus.reason = reason, "a message was refused: {detail}");
-    }
-}
-
-async fn caught(work: impl Future<Output = Disposition>, topic: &str) -> Option<Disposition> {
-    match std::panic::AssertUnwindSafe(work).catch_unwind().await {
-        Ok(disposition) => Some(disposition),
-        Err(_) => {
-            metrics::counter!("spice_bus_panics_total").increment(1);
-            tracing::error!(bus.topic = %display_safe(topic), "carrying out a request panicked; this is a fault of the program");
-            None
-        }
-    }
-}
-
-/// What the properties say about the body.
-pub(crate) fn body_kind(properties: &BasicProperties) -> BodyKind<'_> {
-    let compression = properties.headers().as_ref().and_then(|headers| match headers.inner().get("compression") {
-        Some(AMQPValue::LongString(name)) => Some(std::str::from_utf8(name.as_bytes()).unwrap_or("unreadable")),
-        Some(AMQPValue::Void) | None => None,
-        Some(_) => Some("unreadable"),
-    });
-    BodyKind {
-        content_type: properties.content_type().as_ref().map(|text| text.as_str()),
-        content_encoding: properties.content_encoding().as_ref().map(|text| text.as_str()),
-        compression,
     }
 }

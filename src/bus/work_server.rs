@@ -10,9 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::core::{Core, Origin};
 use super::message;
 use super::publisher::Outgoing;
-use super::server::{Core, Origin};
 use super::service::Disposition;
 use super::topology;
 use crate::text::display_safe;
@@ -47,7 +47,6 @@ impl WorkServer {
         let inner = match self.core.open(&delivery) {
             Ok(inner) => inner,
             Err(refusal) => {
-                self.core.count_refused(refusal.reason, &refusal.detail);
                 return self.bury(&delivery, refusal.reason, &refusal.detail).await;
             }
         };
@@ -58,7 +57,6 @@ impl WorkServer {
                 received
             }
             Err(failure) => {
-                self.core.count_refused("request", &failure.to_string());
                 return self.bury(&delivery, "request", &failure.to_string()).await;
             }
         };
@@ -105,12 +103,8 @@ impl WorkServer {
     /// Puts a message aside, with the reason, and only then acknowledges it.
     async fn bury(&self, delivery: &Delivery, reason: &'static str, detail: &str) {
         metrics::counter!("spice_bus_dead_letters_total", "reason" => reason).increment(1);
+        self.core.count_refused(reason, detail);
         let detail = display_safe(detail);
-        tracing::error!(
-            bus.topic = %self.core.service.topic,
-            bus.reason = reason,
-            "a message can never be carried out and was put among the dead letters: {detail}"
-        );
         let exchange = &self.core.service.exchange;
         let dead = topology::dead_letter_name(exchange);
         let needs = topology::dead_letters(&self.core.options.rabbit, exchange);

@@ -13,12 +13,12 @@ use crate::checks::runs::{Cause, Run};
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State, storage};
 use crate::names::{AdapterName, CheckName, NodeName, PoolName, ProfileName};
-use crate::nodes::trust::loosens;
 use crate::protocol::targets::TargetMatcher;
 use crate::protocol::{Mode, RunOrder, Status};
 use crate::rpc::table::Method;
 use crate::rpc::{Caller, RpcError, Service, typed};
 use crate::security::Role;
+use crate::trust::loosens;
 
 /// How many future runs are shown.
 const NEXT_RUNS: usize = 5;

@@ -1,16 +1,19 @@
-//! Configuration files as written: oslo.config's INI, line by line, nothing interpreted yet.
+//! Configuration files as written: oslo.config's INI, nothing interpreted yet.
 //!
-//! The format is oslo's own: `key = value` or `key: value` below a `[section]`; `#` and `;` start a comment at the beginning
-//! of a line; an indented line continues the value; a value in quotes loses them; a repeated key adds a value. A general INI
-//! reader is no help here: those looked at stop at the first fault, forget lines, or read a line without `=` as part of the
-//! next key.
+//! The `rust-ini` package reads them, told to do as oslo.config does: `key = value` or `key: value` below a `[section]`; `#`
+//! and `;` start a comment at the beginning of a line; an indented line continues the value; a repeated key adds a value;
+//! backslashes mean nothing. `lines` says where things stand and which lines it must not be given. What it cannot be told
+//! is done here: only quotes around a whole value are taken off.
 
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ini::{Ini, ParseOption};
+
 use super::fault::{ConfigFault, Origin, quoted};
+use super::lines::Lines;
 use crate::text::display_safe;
 
 /// Largest file read. A full sample is a fiftieth of it.
@@ -19,6 +22,14 @@ pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const MAX_ENTRIES: usize = 10_000;
 const MAX_FILES: usize = 1_000;
 pub(super) const MAX_FAULTS: usize = 100;
+
+/// How `rust-ini` is told to read.
+const READ_AS_OSLO: ParseOption = ParseOption {
+    enabled_quote: false,
+    enabled_escape: false,
+    enabled_indented_mutiline_value: true,
+    enabled_preserve_key_leading_whitespace: false,
+};
 
 /// One assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,75 +86,53 @@ impl Written {
 
     /// Reads the text of one file.
     pub(super) fn parse(&mut self, text: &str, path: &Path) {
-        let mut section: Option<String> = None;
-        // The value being read, which indented lines continue.
-        let mut open: Option<usize> = None;
-        for (number, line) in text.split('\n').enumerate().map(|(index, line)| (index + 1, line.trim_end())) {
-            if line.is_empty() {
-                open = None;
-            } else if line.starts_with([' ', '\t']) {
-                match open.and_then(|index| self.entries.get_mut(index)) {
-                    Some(entry) => {
-                        entry.value.push('\n');
-                        entry.value.push_str(line.trim_start());
+        let mut lines = Lines::of(&text.replace("\r\n", "\n"));
+        for (line, problem) in std::mem::take(&mut lines.faults) {
+            self.fault(place(path, line), problem);
+        }
+        if self.entries.len() + lines.options > MAX_ENTRIES {
+            self.fault(place(path, 0), format!("more than {MAX_ENTRIES} options"));
+            return;
+        }
+        match Ini::load_from_str_opt(&lines.sound, READ_AS_OSLO) {
+            Ok(ini) => self.take(&ini, &mut lines, path),
+            // Its sentences hold nothing of the text.
+            Err(error) => self.fault(place(path, error.line), format!("cannot be read from here on: {}", error.msg)),
+        }
+    }
+
+    fn take(&mut self, ini: &Ini, lines: &mut Lines, path: &Path) {
+        let mut found = Vec::new();
+        for (section, options) in ini.iter().filter_map(|(name, options)| Some((name?, options))) {
+            // The nameless section stands for a header that was reported.
+            for (key, value) in options.iter().filter(|_| !section.is_empty()) {
+                match lines.take(section, key) {
+                    Some(line) => found.push((line, section, key, value)),
+                    None => {
+                        let what = format!("option {} cannot be told from the lines around it", quoted(key));
+                        self.fault(place(path, 0), what);
                     }
-                    None => self
-                        .fault(place(path, number), "an indented line continues a value, but there is none above it"),
                 }
-            } else if line.starts_with(['#', ';']) {
-                open = None;
-            } else if let Some(name) = line.strip_prefix('[') {
-                open = None;
-                section = self.section(name, path, number);
-            } else {
-                open = self.assignment(line, section.as_deref(), path, number);
             }
         }
-    }
-
-    fn section(&mut self, rest: &str, path: &Path, line: usize) -> Option<String> {
-        let name = rest.strip_suffix(']').filter(|name| !name.is_empty());
-        if name.is_none() {
-            self.fault(place(path, line), "a section is written [name]");
+        for line in lines.left() {
+            self.fault(place(path, line), "this option cannot be told from the lines around it");
         }
-        // What follows a broken header belongs nowhere, and is not reported a second time.
-        Some(name.unwrap_or_default().to_owned())
-    }
-
-    fn assignment(&mut self, line: &str, section: Option<&str>, path: &Path, number: usize) -> Option<usize> {
-        let origin = place(path, number);
-        let Some(at) = line.find(['=', ':']) else {
-            // Not quoted: the line may be the second half of a password.
-            self.fault(origin, "no = in this line: an option is written name = value, a comment starts with #");
-            return None;
-        };
-        let (key, value) = (line.get(..at)?.trim_end(), line.get(at + 1..)?.trim());
-        if key.is_empty() {
-            self.fault(origin, "there is no option name before the =");
-            return None;
-        }
-        let Some(section) = section else {
-            self.fault(
-                origin,
-                format!("option {} stands before the first section; put [DEFAULT] above it", quoted(key)),
-            );
-            return None;
-        };
-        if section.is_empty() {
-            return None;
-        }
-        if self.entries.len() >= MAX_ENTRIES {
-            self.fault(origin, format!("more than {MAX_ENTRIES} options"));
-            return None;
-        }
-        let (section, key, value) = (section.to_owned(), key.to_owned(), unquoted(value).to_owned());
-        self.entries.push(Entry { section, key, value, origin });
-        Some(self.entries.len() - 1)
+        found.sort_by_key(|(line, ..)| *line);
+        self.entries.extend(found.into_iter().map(|(line, section, key, value)| Entry {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            value: unquoted(value),
+            origin: place(path, line),
+        }));
     }
 }
 
-fn unquoted(value: &str) -> &str {
-    ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value)
+/// Without the quotes around its first line, if they are a pair.
+fn unquoted(value: &str) -> String {
+    let (first, rest) = value.split_at(value.find('\n').unwrap_or(value.len()));
+    let bare = ['"', '\''].iter().find_map(|quote| first.strip_prefix(*quote)?.strip_suffix(*quote));
+    format!("{}{rest}", bare.unwrap_or(first))
 }
 
 fn place(path: &Path, line: usize) -> Origin {

@@ -2,7 +2,7 @@
 //!
 //! | step | file | gives |
 //! |---|---|---|
-//! | as written | `file` | every assignment with its place, and what is no assignment |
+//! | as written | `file`, `lines` | every assignment with its place, and what is no assignment |
 //! | as meant | `options`, `table`, `values`, `references` | the one table of options; values of the right type and range |
 //! | as used | `settings`, `bus_settings`, `sections` | typed settings per section, contradictions between options found |
 //!
@@ -12,6 +12,7 @@
 mod bus_settings;
 mod fault;
 mod file;
+mod lines;
 mod options;
 mod references;
 mod sample;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
-use crate::nodes::trust::{NodeTrust, Verdict};
+use crate::trust::{NodeTrust, Verdict};
 
 /// A node's row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

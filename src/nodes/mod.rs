@@ -17,7 +17,6 @@ pub mod results;
 pub mod service;
 pub mod storage;
 pub mod timers;
-pub mod trust;
 pub mod world;
 
 use std::collections::BTreeSet;
@@ -34,13 +33,13 @@ use crate::nodes::notify::Publisher;
 use crate::nodes::outbox::{Lane, Sender};
 use crate::nodes::publisher::Publication;
 use crate::nodes::storage::Parcel;
-use crate::nodes::trust::Rules;
 use crate::nodes::world::World;
 use crate::protocol::digest::PoolsDigest;
 use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, Secured};
 use crate::store::{Database, StoreError};
+use crate::trust::Rules;
 
 /// What the role needs from outside.
 pub struct Options {

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
-use crate::nodes::trust::Rules;
 use crate::nodes::world::{Stage, World};
 use crate::protocol::Policy;
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{Role, SignedDocument};
 use crate::store::StoreError;
+use crate::trust::Rules;
 
 /// How often Checks is asked for the policy; at first until there is one.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

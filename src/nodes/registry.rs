@@ -12,9 +12,9 @@ use crate::nodes::Nodes;
 use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::record::What;
 use crate::nodes::results::nodes_changed;
-use crate::nodes::trust::{Maintenance, NodeTrust};
 use crate::nodes::world::{Stage, World, new_entry};
 use crate::rpc::{Caller, RpcError};
+use crate::trust::{Maintenance, NodeTrust};
 
 /// Most nodes in one import.
 const MAX_IMPORT: usize = 10_000;

@@ -13,12 +13,12 @@ use crate::nodes::entry::StoredResult;
 use crate::nodes::notify::ResultVolume;
 use crate::nodes::outbox::Lane;
 use crate::nodes::storage;
-use crate::nodes::trust::{BootSeen, Observation, Reporter};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{NodeResult, Status, Ticket};
 use crate::rpc::{Caller, RpcError, typed};
 use crate::security::{Role, SignedDocument};
 use crate::store::to_body;
+use crate::trust::{BootSeen, Observation, Reporter};
 
 /// Most results in one message: a batch.
 const MAX_RESULTS: usize = 200;

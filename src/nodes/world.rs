@@ -7,10 +7,10 @@ use crate::names::{NodeName, PoolName};
 use crate::nodes::entry::{Entry, StoredResult, Tombstone};
 use crate::nodes::outbox::Lane;
 use crate::nodes::record::{RecordEntry, What};
-use crate::nodes::trust::Rules;
 use crate::protocol::digest::PoolsDigest;
 use crate::protocol::{Level, MemberState, Policy, PoolState};
 use crate::security::SignedDocument;
+use crate::trust::Rules;
 
 /// What is in force: all of it is in the database.
 pub struct World {

@@ -90,52 +90,62 @@ impl Secured {
         Ok(Serving(bus.serve(offered, Self::new(topic, identity, service)).await?))
     }
 
-    /// Lets `incoming` through, or says why not.
-    fn admit(&self, incoming: &Incoming) -> Result<(&'static Method, Caller, Option<[u8; 32]>), Refusal> {
+    /// Lets `incoming` through, or says why not. The signature comes first, so that every refusal of a verified caller can
+    /// be signed and believed.
+    fn admit(&self, incoming: &Incoming) -> Result<Admitted, Refused> {
         let name = &incoming.request.method;
-        let method = table::find(self.topic, name).ok_or_else(|| Refusal::Call(Failure::no_such_method(name)))?;
-        if incoming.namespace.is_some() || !version_is_compatible(VERSION, incoming.version.as_deref()) {
-            return Err(Refusal::Call(Failure::unsupported_version(incoming.version.as_deref(), name)));
-        }
-        // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
-        // accepted through another.
-        if (method.class == Class::Publication) != incoming.fanout {
-            return Err(Refusal::Call(Failure::no_such_method(name)));
-        }
+        let method = table::find(self.topic, name);
         let auth = incoming.request.context.get(CONTEXT_MEMBER).unwrap_or(&Value::Null);
-        if auth.is_null() && self.identity.unsigned_admin && method.allowed.is_for_people() {
+        if auth.is_null()
+            && self.identity.unsigned_admin
+            && let Some(method) = method.filter(|method| method.allowed.is_for_people())
+        {
             let caller = Caller {
                 sender: "unsigned".to_owned(),
                 key_id: None,
                 roles: vec![Role::Admin],
                 request_id: incoming.msg_id.clone().unwrap_or_default(),
             };
-            return Ok((method, caller, None));
+            return Ok(Admitted { method, caller, digest: None });
         }
         let parts = RequestParts {
             exchange: &incoming.exchange,
             topic: &incoming.topic,
             server: if incoming.via_server { incoming.server.as_deref() } else { None },
             fanout: incoming.fanout,
-            namespace: None,
+            namespace: incoming.namespace.as_deref(),
             method: name,
             version: incoming.version.as_deref(),
             args: &incoming.request.args,
         };
-        let verified = verify_request(&parts, auth, &self.identity.trust.current(), &self.identity.deployment)?;
-        let roles: Vec<Role> = verified.roles.iter().cloned().collect();
-        if !method.allowed.permits(&roles) {
-            let required = method.allowed.describe().to_owned();
-            return Err(AuthError::Forbidden { key_id: verified.key_id, required }.into());
+        let verified = verify_request(&parts, auth, &self.identity.trust.current(), &self.identity.deployment)
+            .map_err(|error| Refused::not_believed(&error, None))?;
+        let digest = Some(verified.digest);
+        let no_such = |failure: Failure| Refused { reason: "no_such_method", failure, digest };
+        // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
+        // accepted through another.
+        let method = method
+            .filter(|method| (method.class == Class::Publication) == incoming.fanout)
+            .ok_or_else(|| no_such(Failure::no_such_method(name)))?;
+        if incoming.namespace.is_some() || !version_is_compatible(VERSION, incoming.version.as_deref()) {
+            return Err(no_such(Failure::unsupported_version(incoming.version.as_deref(), name)));
         }
         if matches!(method.class, Class::Call | Class::Cast) {
             let now = self.identity.clock.now();
-            check_window(verified.time, now, ADMIN_WINDOW)?;
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            seen.record(&verified.id, verified.time, now)?;
+            check_window(verified.time, now, ADMIN_WINDOW)
+                .and_then(|()| seen.record(&verified.id, verified.time, now))
+                .map_err(|error| Refused::not_believed(&error, digest))?;
+        }
+        let roles: Vec<Role> = verified.roles.iter().cloned().collect();
+        if !method.allowed.permits(&roles) {
+            let required = method.allowed.describe().to_owned();
+            let error = AuthError::Forbidden { key_id: verified.key_id, required };
+            let failure = RpcError::forbidden(error.to_string()).to_failure();
+            return Err(Refused { reason: error.kind(), failure, digest });
         }
         let caller = Caller { sender: verified.sender, key_id: Some(verified.key_id), roles, request_id: verified.id };
-        Ok((method, caller, Some(verified.digest)))
+        Ok(Admitted { method, caller, digest })
     }
 
     fn reply(&self, incoming: &Incoming, digest: Option<[u8; 32]>, result: Result<Value, Failure>) -> Disposition {
@@ -161,14 +171,24 @@ impl Secured {
     }
 }
 
-enum Refusal {
-    Call(Failure),
-    Auth(AuthError),
+struct Admitted {
+    method: &'static Method,
+    caller: Caller,
+    /// The request's digest, to which the reply is bound; none for an unsigned call in a lab.
+    digest: Option<[u8; 32]>,
 }
 
-impl From<AuthError> for Refusal {
-    fn from(error: AuthError) -> Self {
-        Self::Auth(error)
+struct Refused {
+    /// One stable word for counters.
+    reason: &'static str,
+    failure: Failure,
+    digest: Option<[u8; 32]>,
+}
+
+impl Refused {
+    fn not_believed(error: &AuthError, digest: Option<[u8; 32]>) -> Self {
+        let failure = RpcError::unauthorized(error.to_string()).to_failure();
+        Self { reason: error.kind(), failure, digest }
     }
 }
 
@@ -176,17 +196,9 @@ impl From<AuthError> for Refusal {
 impl Dispatcher for Secured {
     async fn dispatch(&self, mut incoming: Incoming) -> Disposition {
         let is_work = matches!(self.topic, Topic::Adapter | Topic::Results | Topic::Events);
-        let (method, caller, digest) = match self.admit(&incoming) {
+        let Admitted { method, caller, digest } = match self.admit(&incoming) {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                let (reason, failure) = match refusal {
-                    Refusal::Call(failure) => ("no_such_method", failure),
-                    Refusal::Auth(AuthError::Forbidden { key_id, required }) => {
-                        let error = AuthError::Forbidden { key_id, required };
-                        (error.kind(), RpcError::forbidden(error.to_string()).to_failure())
-                    }
-                    Refusal::Auth(error) => (error.kind(), RpcError::unauthorized(error.to_string()).to_failure()),
-                };
+            Err(Refused { reason, failure, digest }) => {
                 metrics::counter!("spice_requests_refused_total", "topic" => self.topic.as_str(), "reason" => reason)
                     .increment(1);
                 tracing::warn!(
@@ -199,7 +211,7 @@ impl Dispatcher for Secured {
                 return if is_work {
                     Disposition::Poison(format!("refused: {}", failure.message))
                 } else {
-                    self.reply(&incoming, None, Err(failure))
+                    self.reply(&incoming, digest, Err(failure))
                 };
             }
         };

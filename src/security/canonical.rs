@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::text::display_safe_to;
@@ -34,22 +35,18 @@ pub enum CanonicalError {
     Syntax(String),
 }
 
-/// The canonical text (RFC 8785) of `value`.
-///
-/// With no number but small integers the standard asks for little: members in the order of their UTF-16 names, no white
-/// space, the shortest escapes (which serde_json writes). Writing that directly takes a seventeenth of the time a general
-/// canonicaliser does, which batches of results and snapshots of all nodes notice; tests hold it against one.
+/// The canonical text (RFC 8785) of `value`, as the canonicaliser package writes it.
 ///
 /// # Errors
 /// [`CanonicalError`] for numbers other than integers within ±[`MAX_INTEGER`], and for nesting beyond [`MAX_DEPTH`].
 pub fn canonicalize(value: &Value) -> Result<Vec<u8>, CanonicalError> {
-    let mut out = Vec::with_capacity(256);
-    write_value(value, 0, &mut out)?;
-    Ok(out)
+    check(value, 0)?;
+    write(value)
 }
 
 /// The value of a member of a text that is signed, borrowed where it may be large.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
 pub(super) enum Part<'a> {
     Text(&'a str),
     OptionalText(Option<&'a str>),
@@ -60,82 +57,52 @@ pub(super) enum Part<'a> {
 }
 
 /// The canonical text of an object of these members, without copying them into one.
-pub(super) fn canonicalize_members<const N: usize>(
-    mut members: [(&str, Part<'_>); N],
-) -> Result<Vec<u8>, CanonicalError> {
-    let mut out = Vec::with_capacity(1024);
-    members.sort_unstable_by_key(|(name, _)| *name);
-    out.push(b'{');
-    for (index, (name, part)) in members.into_iter().enumerate() {
-        write_name(name, index, &mut out)?;
+pub(super) fn canonicalize_members<const N: usize>(members: [(&str, Part<'_>); N]) -> Result<Vec<u8>, CanonicalError> {
+    for (_, part) in &members {
         match part {
-            Part::Text(text) | Part::OptionalText(Some(text)) => write_text(text, &mut out)?,
-            Part::OptionalText(None) => out.extend_from_slice(b"null"),
-            Part::Integer(integer) => write_value(&Value::from(integer), 1, &mut out)?,
-            Part::Bool(yes) => out.extend_from_slice(if yes { b"true" } else { b"false" }),
-            Part::Value(value) => write_value(value, 1, &mut out)?,
-            Part::Object(object) => write_object(object, 1, &mut out)?,
+            Part::Text(_) | Part::OptionalText(_) | Part::Bool(_) => {}
+            Part::Integer(integer) => check(&Value::from(*integer), 1)?,
+            Part::Value(value) => check(value, 1)?,
+            Part::Object(object) => check_object(object, 1)?,
         }
     }
-    out.push(b'}');
-    Ok(out)
+    write(&Members(&members))
 }
 
-fn write_value(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+/// Members as one object; the canonicaliser puts them in order.
+struct Members<'a>(&'a [(&'a str, Part<'a>)]);
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, part)| (name, part)))
+    }
+}
+
+fn write(content: &impl Serialize) -> Result<Vec<u8>, CanonicalError> {
+    serde_json_canonicalizer::to_vec(content)
+        .map_err(|error| CanonicalError::Syntax(display_safe_to(&error.to_string(), 200)))
+}
+
+/// What the canonicaliser would write, but other libraries might read differently: it rounds large integers.
+fn check(value: &Value, depth: usize) -> Result<(), CanonicalError> {
     match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(yes) => out.extend_from_slice(if *yes { b"true" } else { b"false" }),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Number(number) => match number.as_i64() {
-            Some(integer) if integer.unsigned_abs() <= MAX_INTEGER.unsigned_abs() => {
-                out.extend_from_slice(integer.to_string().as_bytes());
-            }
-            None if number.is_f64() => return Err(CanonicalError::Float(number.to_string())),
-            _ => return Err(CanonicalError::Range(number.to_string())),
+            Some(integer) if integer.unsigned_abs() <= MAX_INTEGER.unsigned_abs() => Ok(()),
+            None if number.is_f64() => Err(CanonicalError::Float(number.to_string())),
+            _ => Err(CanonicalError::Range(number.to_string())),
         },
-        Value::String(text) => write_text(text, out)?,
         Value::Array(items) => {
             deeper(depth)?;
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_value(item, depth + 1, out)?;
-            }
-            out.push(b']');
+            items.iter().try_for_each(|item| check(item, depth + 1))
         }
-        Value::Object(object) => write_object(object, depth, out)?,
+        Value::Object(object) => check_object(object, depth),
     }
-    Ok(())
 }
 
-fn write_object(object: &Map<String, Value>, depth: usize, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
+fn check_object(object: &Map<String, Value>, depth: usize) -> Result<(), CanonicalError> {
     deeper(depth)?;
-    let mut members: Vec<(&String, &Value)> = object.iter().collect();
-    // The map is in the order of code points, which is nearly always that of UTF-16 units already.
-    if !members.is_sorted_by(|(one, _), (two, _)| one.encode_utf16().le(two.encode_utf16())) {
-        members.sort_by(|(one, _), (two, _)| one.encode_utf16().cmp(two.encode_utf16()));
-    }
-    out.push(b'{');
-    for (index, (name, value)) in members.into_iter().enumerate() {
-        write_name(name, index, out)?;
-        write_value(value, depth + 1, out)?;
-    }
-    out.push(b'}');
-    Ok(())
-}
-
-fn write_name(name: &str, index: usize, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
-    if index > 0 {
-        out.push(b',');
-    }
-    write_text(name, out)?;
-    out.push(b':');
-    Ok(())
-}
-
-fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), CanonicalError> {
-    serde_json::to_writer(out, text).map_err(|error| CanonicalError::Syntax(error.to_string()))
+    object.values().try_for_each(|value| check(value, depth + 1))
 }
 
 fn deeper(depth: usize) -> Result<(), CanonicalError> {

@@ -213,7 +213,7 @@ async fn keys_of_machines_may_not_administer_and_an_operator_may_not_loosen() {
     for name in ["adapter-openattestation", "pool", "checks", "nodes"] {
         let args = object(json!({ "name": "node-1", "reason": "let me in" }));
         let error = cloud.as_holder_of(name).call(Topic::Nodes, "node_release", args).await.unwrap_err();
-        assert_eq!(error.kind, Kind::Unauthorized, "{name}: {error}");
+        assert_eq!(error.kind, Kind::Forbidden, "{name}: {error}");
         assert!(error.message.contains("takes the role"), "{name}: {error}");
     }
     let disable = json!({ "name": "attestation", "changes": { "pools": { "default": "advisory" } } });

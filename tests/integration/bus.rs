@@ -375,7 +375,7 @@ async fn tls_verifies_the_broker_and_shows_a_client_certificate() {
     let good = spice::bus::Bus::start(with(file("ca.pem"), file("client.pem"), file("client.key")), "tls").unwrap();
     good.cast(&fanout, request("tell", json!({}))).await.unwrap();
 
-    for (what, options) in [
+    let bad = [
         ("no client certificate", with(file("ca.pem"), String::new(), String::new())),
         ("another authority", with(file("client.pem"), file("client.pem"), file("client.key"))),
         ("the system's authorities", with(String::new(), file("client.pem"), file("client.key"))),
@@ -387,11 +387,16 @@ async fn tls_verifies_the_broker_and_shows_a_client_certificate() {
                 ..with(file("ca.pem"), file("client.pem"), file("client.key"))
             },
         ),
-    ] {
-        let bad = spice::bus::Bus::start(options, "tls").unwrap();
-        let error = bad.cast(&fanout, request("tell", json!({}))).await.unwrap_err();
-        assert!(matches!(error, BusError::Disconnected(_)), "{what}: {error}");
-    }
+    ];
+    let attempts = bad.map(|(what, options)| {
+        let fanout = fanout.clone();
+        async move {
+            let bad = spice::bus::Bus::start(options, "tls").unwrap();
+            let error = bad.cast(&fanout, request("tell", json!({}))).await.unwrap_err();
+            assert!(matches!(error, BusError::Disconnected(_)), "{what}: {error}");
+        }
+    });
+    futures_util::future::join_all(attempts).await;
     lab.remove().await;
 }
 
@@ -419,5 +424,125 @@ async fn stopping_waits_for_what_is_under_way_and_leaves_the_rest_to_others() {
     let _next = bus.serve(Service::rpc("spice", "checks", "two"), dispatcher).await.unwrap();
     assert_eq!(requests.soon().await.request.method, "tell");
     eventually("the connection is reported", async || *bus.connected().borrow()).await;
+    lab.remove().await;
+}
+
+/// A server made by hand: answers each request on `checks` with the bodies that `answers` makes of its message id.
+async fn hand_made_server(
+    lab: &Lab,
+    answers: impl Fn(&str) -> Vec<Vec<u8>> + Send + 'static,
+) -> tokio::task::JoinHandle<()> {
+    use futures_util::StreamExt;
+    use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions};
+    let channel = lab.channel().await;
+    let topic = lapin::ExchangeKind::Topic;
+    channel
+        .exchange_declare("spice".into(), topic, ExchangeDeclareOptions::default(), Default::default())
+        .await
+        .unwrap();
+    channel.queue_declare("checks".into(), Default::default(), Default::default()).await.unwrap();
+    channel
+        .queue_bind("checks".into(), "spice".into(), "checks".into(), Default::default(), Default::default())
+        .await
+        .unwrap();
+    let no_ack = BasicConsumeOptions { no_ack: true, ..Default::default() };
+    let mut consumer = channel.basic_consume("checks".into(), "".into(), no_ack, Default::default()).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(Ok(delivery)) = consumer.next().await {
+            let envelope: Value = serde_json::from_slice(&delivery.data).unwrap();
+            let message: Value = serde_json::from_str(envelope["oslo.message"].as_str().unwrap()).unwrap();
+            for body in answers(message["_msg_id"].as_str().unwrap()) {
+                let properties = lapin::BasicProperties::default().with_content_type("application/json".into());
+                let reply_queue = message["_reply_q"].as_str().unwrap();
+                channel
+                    .basic_publish("".into(), reply_queue.into(), Default::default(), &body, properties)
+                    .await
+                    .unwrap();
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn replies_of_any_server_are_taken_by_oslos_rules() {
+    type Answers = fn(&str) -> Vec<Vec<u8>>;
+    let cases: [(&str, Answers, Result<Value, &str>); 8] = [
+        (
+            "no envelope",
+            |id| vec![json!({"_msg_id": id, "result": 1, "failure": null, "ending": true}).to_string().into()],
+            Ok(json!(1)),
+        ),
+        (
+            "the old form of two messages",
+            |id| {
+                let first = json!({"_msg_id": id, "result": "first", "failure": null, "ending": false});
+                let last = json!({"_msg_id": id, "failure": null, "ending": true});
+                vec![enveloped(&first.to_string()), enveloped(&last.to_string())]
+            },
+            Ok(json!("first")),
+        ),
+        (
+            "signs of life, replies to others and rubbish first",
+            |id| {
+                let alive = json!({"_msg_id": id, "result": null, "failure": null, "ending": false}).to_string();
+                let other = json!({"_msg_id": "other", "result": 2, "failure": null, "ending": true}).to_string();
+                let last = json!({"_msg_id": id, "result": 3, "failure": null, "ending": true}).to_string();
+                vec![
+                    enveloped(&alive),
+                    enveloped(&other),
+                    b"rubbish".to_vec(),
+                    enveloped("[]"),
+                    enveloped("{}"),
+                    enveloped(&last),
+                ]
+            },
+            Ok(json!(3)),
+        ),
+        (
+            "twice, and signs of life that never stop",
+            |id| {
+                let last = json!({"_msg_id": id, "result": 4, "failure": null, "ending": true}).to_string();
+                let alive = json!({"_msg_id": id, "result": null, "failure": null, "ending": false}).to_string();
+                vec![enveloped(&last), enveloped(&last), enveloped(&alive), enveloped(&alive)]
+            },
+            Ok(json!(4)),
+        ),
+        (
+            "a failure that is an object",
+            |id| {
+                vec![enveloped(
+                    &json!({"_msg_id": id, "failure": {"class": "E", "module": "m"}, "ending": true}).to_string(),
+                )]
+            },
+            Err("E"),
+        ),
+        (
+            "a failure that cannot be read",
+            |id| vec![enveloped(&json!({"_msg_id": id, "failure": "???", "ending": true}).to_string())],
+            Err("UnreadableFailure"),
+        ),
+        (
+            "a number that cannot be held",
+            |id| vec![enveloped(&format!(r#"{{"_msg_id": "{id}", "result": NaN}}"#))],
+            Err("bad_reply"),
+        ),
+        ("never the end", |id| vec![enveloped(&json!({"_msg_id": id, "result": 5}).to_string())], Err("timeout")),
+    ];
+    let lab = Lab::new().await;
+    let bus = lab.bus("client");
+    for (what, answers, expected) in cases {
+        let server = hand_made_server(&lab, answers).await;
+        let wait = if expected == Err("timeout") { Duration::from_millis(500) } else { PATIENCE };
+        let got = match bus.call(&Target::topic("spice", "checks"), request("echo", json!({})), wait).await {
+            Ok(reply) => reply.result.map_err(|failure| failure.class),
+            Err(error) => Err(error.kind().to_owned()),
+        };
+        assert_eq!(got, expected.map_err(str::to_owned), "{what}");
+        server.abort();
+        let _ = server.await;
+        eventually("the server is gone", async || lab.queue("checks").await["consumers"].as_u64().unwrap_or(0) == 0)
+            .await;
+        lab.delete_queue("checks").await;
+    }
     lab.remove().await;
 }

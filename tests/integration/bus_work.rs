@@ -222,10 +222,7 @@ async fn a_deleted_queue_is_made_again_and_served_again() {
     }
     let mut serving = served.serving();
     tokio::time::timeout(PATIENCE, serving.wait_for(|serving| *serving)).await.unwrap().unwrap();
-    eventually("work is taken again", async || {
-        bus.work(&results(), request("record_results", json!({})), None).await.is_ok()
-    })
-    .await;
+    bus.work(&results(), request("record_results", json!({})), None).await.unwrap();
     assert_eq!(at_work.soon().await.request.method, "record_results");
     let target = Target::topic("spice", "checks").server("one");
     eventually("calls are taken again", async || {
@@ -237,5 +234,45 @@ async fn a_deleted_queue_is_made_again_and_served_again() {
     assert!(at_rpc.soon().await.via_server);
     let queue = lab.queue(RESULTS).await;
     assert_eq!(queue["arguments"]["x-overflow"], Value::String("reject-publish".into()), "{queue}");
+    lab.remove().await;
+}
+
+#[tokio::test]
+async fn each_of_many_publishes_at_once_learns_its_own_fate() {
+    let lab = Lab::new().await;
+    let bus = lab.bus("both");
+    let (dispatcher, mut requests) = recorded();
+    let _serving = bus.serve(Service::work(EXCHANGE, "spice-adapter-here", 100), dispatcher).await.unwrap();
+    let sendings = (0..300).map(|n| {
+        let bus = bus.clone();
+        async move {
+            let topic = if n % 3 == 0 { "spice-adapter-gone" } else { "spice-adapter-here" };
+            let outcome = bus.work(&Target::topic(EXCHANGE, topic), request("run_check", json!({"n": n})), None).await;
+            assert_eq!(matches!(outcome, Err(BusError::Unroutable { .. })), n % 3 == 0, "{n}: {outcome:?}");
+            assert_eq!(outcome.is_ok(), n % 3 != 0, "{n}: {outcome:?}");
+        }
+    });
+    futures_util::future::join_all(sendings).await;
+    for _ in 0..200 {
+        requests.soon().await;
+    }
+    lab.remove().await;
+}
+
+#[tokio::test]
+async fn work_given_up_in_the_middle_of_sending_disturbs_no_other() {
+    let lab = Lab::new().await;
+    let bus = lab.bus("both");
+    let (dispatcher, _requests) = recorded();
+    let _serving = bus.serve(Service::work(EXCHANGE, "spice-adapter-here", 100), dispatcher).await.unwrap();
+    for n in 0..100_u64 {
+        let gone = Target::topic(EXCHANGE, "spice-adapter-gone");
+        // Dropped at some moment between the publish and its confirmation.
+        let _ =
+            tokio::time::timeout(Duration::from_micros(n * 30), bus.work(&gone, request("run_check", json!({})), None))
+                .await;
+        let here = Target::topic(EXCHANGE, "spice-adapter-here");
+        bus.work(&here, request("run_check", json!({})), None).await.unwrap();
+    }
     lab.remove().await;
 }

@@ -334,7 +334,7 @@ impl Peer {
     pub async fn start(url: &str, options: &[&str]) -> Self {
         let python = python().await;
         let mut command = Command::new(python);
-        command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]);
+        command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]).env("PYTHONWARNINGS", "ignore");
         for option in options {
             command.args(["--option", option]);
         }

@@ -4,23 +4,27 @@
 //! crontab(5): when both are restricted either one is enough; a field that starts with `*` is unrestricted, and then both
 //! must match (for `*` itself that is no condition; for `*/2` it is one).
 //!
-//! The `cron` package keeps another calendar (Sunday is 1, both day fields always joined by *and*, nothing after 2100, runs
-//! in a clock change's gap dropped), so that it would need a translated text, two schedules for the *or* and a second
-//! pass over its answers. A set of bits per field is shorter than that and a hundred times cheaper to step through; the
-//! package serves the tests as a second opinion.
+//! The `cron` package finds the runs. Its calendar is another one, so it is given a translation: weekdays counted from
+//! Sunday = 1, seconds first, and, because it always joins its two day fields by *and*, a second schedule where either is
+//! enough. It is asked in local time written as if it were UTC, for it drops what a clock change skips; `zoned` knows what
+//! becomes of that. It knows the years 1970 to 2100: there are no runs outside them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike};
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use cron::TimeUnitSpec;
 
-use super::field::{self, FieldSet, FieldSpec};
+use super::field::{self, Field, FieldSpec};
 use crate::text::display_safe_to;
 
 /// Longest text looked at.
 const MAX_TEXT: usize = 256;
 
-/// Further than this no run is looked for: 29 February on a given weekday is at most 40 years away.
-const HORIZON_YEARS: i32 = 50;
+/// The years the `cron` package knows.
+const FIRST_YEAR: i32 = 1970;
+const LAST_YEAR: i32 = 2100;
 
 /// Why a text is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,18 +61,23 @@ pub enum CronError {
     /// No date fits.
     #[error("{0:?} never runs: no month it names has such a day")]
     Never(String),
+    /// Understood here, but not by the calendar behind.
+    #[error("{0:?} cannot be used as a schedule; write it in another way, for instance with lists instead of ranges")]
+    Unusable(String),
 }
 
 /// A cron text that was understood and runs at some time.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Cron {
     text: String,
-    pub(super) seconds: FieldSet,
-    pub(super) minutes: FieldSet,
-    pub(super) hours: FieldSet,
-    days: FieldSet,
-    months: FieldSet,
-    weekdays: FieldSet,
+    calendar: Arc<Calendar>,
+}
+
+/// What the text names, as the package has it. Seconds, minutes, hours and months are the same in both schedules.
+struct Calendar {
+    main: cron::Schedule,
+    /// Where either day field is enough: the second one (the first is in `main`).
+    or: Option<cron::Schedule>,
 }
 
 impl Cron {
@@ -86,23 +95,23 @@ impl Cron {
             plain => plain,
         };
         let mut fields: Vec<&str> = expanded.split_ascii_whitespace().collect();
-        let seconds = match fields.len() {
-            5 => FieldSet::only(0),
-            6 => field::parse(&field::SECOND, fields.remove(0))?,
-            count => return Err(CronError::FieldCount { text: shown(), count }),
+        if fields.len() == 5 {
+            fields.insert(0, "0");
+        }
+        let count = fields.len();
+        let Ok([second, minute, hour, day, month, weekday]) = <[&str; 6]>::try_from(fields) else {
+            return Err(CronError::FieldCount { text: shown(), count });
         };
-        let read =
-            |index: usize, spec: &'static FieldSpec| field::parse(spec, fields.get(index).copied().unwrap_or_default());
-        let cron = Self {
-            text: text.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-            seconds,
-            minutes: read(0, &field::MINUTE)?,
-            hours: read(1, &field::HOUR)?,
-            days: read(2, &field::DAY)?,
-            months: read(3, &field::MONTH)?,
-            weekdays: read(4, &field::WEEKDAY)?,
-        };
-        if cron.never_runs() { Err(CronError::Never(shown())) } else { Ok(cron) }
+        let read = |spec: &'static FieldSpec, text: &str| field::parse(spec, text);
+        let times = [read(&field::SECOND, second)?, read(&field::MINUTE, minute)?, read(&field::HOUR, hour)?];
+        let (day, month, weekday) =
+            (read(&field::DAY, day)?, read(&field::MONTH, month)?, read(&field::WEEKDAY, weekday)?);
+        let calendar = Calendar::new(&times, &day, &month, &weekday).ok_or_else(|| CronError::Unusable(shown()))?;
+        if calendar.next_after(DateTime::UNIX_EPOCH).is_none() {
+            return Err(CronError::Never(shown()));
+        }
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        Ok(Self { text, calendar: Arc::new(calendar) })
     }
 
     /// The text as given, one blank between fields.
@@ -111,74 +120,67 @@ impl Cron {
         &self.text
     }
 
+    /// The minutes of its hours.
+    pub(super) fn minutes(&self) -> impl Iterator<Item = u32> {
+        self.calendar.main.minutes().iter()
+    }
+
+    /// The seconds of its minutes.
+    pub(super) fn seconds(&self) -> impl Iterator<Item = u32> {
+        self.calendar.main.seconds().iter()
+    }
+
     /// True where the schedule runs in every hour of a day: it names no hour, so an hour that a clock change repeats is an
     /// hour like any other.
     pub(super) fn runs_every_hour(&self) -> bool {
-        self.hours.len() == 24
-    }
-
-    fn either_day_field(&self) -> bool {
-        !self.days.is_starred() && !self.weekdays.is_starred()
-    }
-
-    fn never_runs(&self) -> bool {
-        let length = |month| match month {
-            2 => 29,
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        };
-        // Every date falls on every weekday within 40 years, so only day and month can contradict each other.
-        !self.either_day_field() && !self.months.iter().any(|month| self.days.first() <= length(month))
-    }
-
-    fn runs_on(&self, date: NaiveDate) -> bool {
-        let day = self.days.contains(date.day());
-        let weekday = self.weekdays.contains(date.weekday().num_days_from_sunday());
-        self.months.contains(date.month()) && if self.either_day_field() { day || weekday } else { day && weekday }
+        self.calendar.main.hours().is_all()
     }
 
     /// The first local time after `after` that the text names, taking every day to have 24 hours; `None` beyond the
     /// calendar.
     pub(super) fn next_local(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
-        let start = after.with_nanosecond(0)?.checked_add_signed(TimeDelta::seconds(1))?;
-        if self.runs_on(start.date())
-            && let Some(time) = self.time_at_or_after(start.time())
-        {
-            return Some(start.date().and_time(time));
-        }
-        let date = self.day_at_or_after(start.date().succ_opt()?)?;
-        let first = NaiveTime::from_hms_opt(self.hours.first(), self.minutes.first(), self.seconds.first())?;
-        Some(date.and_time(first))
+        self.calendar.next_after(after.and_utc()).map(|next| next.naive_utc())
+    }
+}
+
+impl Calendar {
+    fn new(times: &[Field; 3], day: &Field, month: &Field, weekday: &Field) -> Option<Self> {
+        let times = times.each_ref().map(Field::translated).join(" ");
+        let schedule = |day: &str, weekday: &str| {
+            format!("{times} {day} {} {weekday}", month.translated()).parse::<cron::Schedule>().ok()
+        };
+        let (on_day, on_weekday) = (day.translated(), weekday.translated());
+        Some(if day.starred || weekday.starred {
+            Self { main: schedule(&on_day, &on_weekday)?, or: None }
+        } else {
+            Self { main: schedule(&on_day, "*")?, or: Some(schedule("*", &on_weekday)?) }
+        })
     }
 
-    fn time_at_or_after(&self, time: NaiveTime) -> Option<NaiveTime> {
-        let (hour, minute) = (time.hour(), time.minute());
-        if self.hours.contains(hour) {
-            if self.minutes.contains(minute)
-                && let Some(second) = self.seconds.at_or_after(time.second())
-            {
-                return NaiveTime::from_hms_opt(hour, minute, second);
-            }
-            if let Some(minute) = self.minutes.at_or_after(minute + 1) {
-                return NaiveTime::from_hms_opt(hour, minute, self.seconds.first());
-            }
-        }
-        let hour = self.hours.at_or_after(hour + 1)?;
-        NaiveTime::from_hms_opt(hour, self.minutes.first(), self.seconds.first())
+    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        // The package takes years as unsigned numbers and steps a second before it looks.
+        let after = match after.year() {
+            ..FIRST_YEAR => DateTime::from_timestamp(-1, 0)?,
+            FIRST_YEAR..=LAST_YEAR => after,
+            _ => return None,
+        };
+        let schedules = [Some(&self.main), self.or.as_ref()];
+        schedules.into_iter().flatten().filter_map(|schedule| schedule.after(&after).next()).min()
     }
+}
 
-    fn day_at_or_after(&self, start: NaiveDate) -> Option<NaiveDate> {
-        let mut date = start;
-        while date.year() <= start.year().saturating_add(HORIZON_YEARS) {
-            if !self.months.contains(date.month()) {
-                date = date.with_day(1)?.checked_add_months(chrono::Months::new(1))?;
-            } else if self.runs_on(date) {
-                return Some(date);
-            } else {
-                date = date.checked_add_days(Days::new(1))?;
-            }
-        }
-        None
+/// The text decides everything else.
+impl PartialEq for Cron {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Cron {}
+
+impl Hash for Cron {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
     }
 }
 

@@ -1,4 +1,7 @@
-//! One field of a cron text: numbers, names, ranges, lists and steps as a set of bits.
+//! One field of a cron text: what crontab(5) allows in it, said in our own terms, and its translation for the `cron` package.
+//!
+//! The package's own faults name neither the field nor what may stand there, and its weekdays count from Sunday = 1; so a
+//! field is understood here and handed over as a plain list of numbers, which no calendar reads differently.
 
 use super::cron::CronError;
 use crate::text::display_safe_to;
@@ -16,6 +19,22 @@ pub(super) struct FieldSpec {
     pub names: &'static [&'static str],
     /// The sentence that says what is allowed.
     pub allowed: &'static str,
+}
+
+impl FieldSpec {
+    fn is_weekday(&self) -> bool {
+        self.max == WEEKDAY.max
+    }
+
+    /// How many different numbers there are.
+    fn size(&self) -> usize {
+        usize::from(self.top() - self.min) + 1
+    }
+
+    /// The largest number that is not another one's second name: Saturday, for 7 is Sunday again.
+    fn top(&self) -> u8 {
+        if self.is_weekday() { self.max - 1 } else { self.max }
+    }
 }
 
 pub(super) const SECOND: FieldSpec = FieldSpec { name: "second", min: 0, max: 59, names: &[], allowed: "0 to 59" };
@@ -37,59 +56,38 @@ pub(super) const WEEKDAY: FieldSpec = FieldSpec {
     allowed: "0 to 7 (0 and 7 are Sunday) or sun to sat",
 };
 
-/// The numbers a field admits; all are below 64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct FieldSet {
+/// A field that was understood.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// The numbers it admits, one bit each; all are below 64.
     bits: u64,
-    starred: bool,
+    /// True where the text starts with `*`: what crontab(5) calls unrestricted.
+    pub starred: bool,
+    spec: &'static FieldSpec,
 }
 
-impl FieldSet {
-    /// A set of one number.
-    pub(super) fn only(value: u8) -> Self {
-        Self { bits: 1 << value, starred: false }
-    }
-
-    pub(super) fn contains(self, value: u32) -> bool {
-        value < 64 && self.bits >> value & 1 == 1
-    }
-
-    /// True where the text starts with `*`: what crontab(5) calls unrestricted.
-    pub(super) fn is_starred(self) -> bool {
-        self.starred
-    }
-
-    /// The smallest member that is at least `value`.
-    pub(super) fn at_or_after(self, value: u32) -> Option<u32> {
-        let rest = self.bits.checked_shr(value)?;
-        (rest != 0).then(|| value + rest.trailing_zeros())
-    }
-
-    /// The smallest member; a parsed set always has one.
-    pub(super) fn first(self) -> u32 {
-        self.bits.trailing_zeros()
-    }
-
-    pub(super) fn len(self) -> u32 {
-        self.bits.count_ones()
-    }
-
-    pub(super) fn iter(self) -> impl Iterator<Item = u32> {
-        (0..64).filter(move |&value| self.contains(value))
+impl Field {
+    /// The same numbers as the `cron` package writes them.
+    pub(super) fn translated(&self) -> String {
+        // Sunday is its 1; elsewhere the numbers are the same.
+        let shift = if self.spec.is_weekday() { 1 } else { 0 };
+        let numbers: Vec<String> =
+            (0..64_u32).filter(|value| self.bits >> value & 1 == 1).map(|value| (value + shift).to_string()).collect();
+        if numbers.len() == self.spec.size() { "*".to_owned() } else { numbers.join(",") }
     }
 }
 
 /// Reads one field.
-pub(super) fn parse(spec: &'static FieldSpec, text: &str) -> Result<FieldSet, CronError> {
+pub(super) fn parse(spec: &'static FieldSpec, text: &str) -> Result<Field, CronError> {
     let mut bits = 0;
     for item in text.split(',') {
         bits |= parse_item(spec, text, item)?;
     }
-    if std::ptr::eq(spec, &WEEKDAY) || spec.max == WEEKDAY.max {
+    if spec.is_weekday() {
         // 7 is Sunday too.
         bits = (bits | bits >> 7) & 0x7f;
     }
-    Ok(FieldSet { bits, starred: text.starts_with('*') })
+    Ok(Field { bits, starred: text.starts_with('*'), spec })
 }
 
 fn refuse(spec: &FieldSpec, text: &str, problem: String) -> CronError {
@@ -102,12 +100,12 @@ fn parse_item(spec: &FieldSpec, text: &str, item: &str) -> Result<u64, CronError
         Some((range, step)) => (range, Some(parse_step(spec, text, step)?)),
     };
     let (low, high) = if range == "*" {
-        // The top of the weekday field is Saturday here: 7 would be Sunday a second time, a step out of line.
-        (spec.min, if spec.max == WEEKDAY.max { 6 } else { spec.max })
+        // Up to Saturday only: 7 would be Sunday a second time, a step out of line.
+        (spec.min, spec.top())
     } else if let Some((low, high)) = range.split_once('-') {
         let low = parse_value(spec, text, low)?;
         let mut end = parse_value(spec, text, high)?;
-        if spec.max == WEEKDAY.max && end == 0 && low > 0 && high.eq_ignore_ascii_case("sun") {
+        if spec.is_weekday() && end == 0 && low > 0 && high.eq_ignore_ascii_case("sun") {
             end = 7;
         }
         (low, end)

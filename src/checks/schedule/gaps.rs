@@ -129,8 +129,7 @@ struct Hour {
 
 impl Hour {
     fn of(cron: &Cron) -> Self {
-        let runs: Vec<i64> =
-            cron.minutes.iter().flat_map(|m| cron.seconds.iter().map(move |s| i64::from(m * 60 + s))).collect();
+        let runs: Vec<i64> = cron.minutes().flat_map(|m| cron.seconds().map(move |s| i64::from(m * 60 + s))).collect();
         let mut gaps = BTreeMap::new();
         for pair in runs.windows(2) {
             if let [earlier, later] = pair {

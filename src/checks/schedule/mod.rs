@@ -2,13 +2,18 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `field`, `cron` | crontab(5) text and the local times it names |
+//! | `field` | one field: what crontab(5) allows, and its translation for the `cron` package |
+//! | `cron` | crontab(5) text; the `cron` package finds the local times it names |
 //! | `zoned` | local times as moments, across clock changes |
 //! | `interval` | intervals |
 //! | `gaps` | the longest and the median gap, and the time to live that follows |
 //! | `due` | which slot is due, whatever the clock did |
 //! | `splay` | the share of a slot's crowd that each node takes |
 //! | `profiles` | the schedules that come with SPICE |
+//!
+//! Where clocks change: a local time that is skipped runs at the end of the gap. A local time that comes twice runs once,
+//! the first time; but a schedule that runs in every hour of the day (its hour field admits all 24) runs in both passes of
+//! the repeated hour, so that `*/5 * * * *` stays five minutes apart instead of falling silent for an hour.
 
 mod cron;
 mod due;

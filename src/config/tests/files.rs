@@ -54,6 +54,42 @@ fn what_is_no_assignment_is_a_fault_with_its_line_and_the_rest_is_still_read() {
 }
 
 #[test]
+fn what_the_reading_package_would_take_for_something_else_is_a_fault() {
+    for (text, line, part) in [
+        ("[s]\nlost\na = 1\n", 2, "no ="),
+        ("[s]\nlost\n= 1\n", 2, "no ="),
+        ("[s]\na = 1\nlost", 3, "no ="),
+        ("[s]\na = 1\\\nb = 2\n", 2, "backslash"),
+        ("[s]\na\\= 1\nb = 2\n", 2, "backslash"),
+        ("[s\\]\na = 1\n", 1, "[name]"),
+        ("[s] a = 1\n", 1, "[name]"),
+        ("[s]]\na = 1\n", 1, "[name]"),
+        ("[s]\n  b = 1\n", 2, "indented"),
+        ("[s]\n  lost\n", 2, "indented"),
+        ("[s]\n  # lost\n", 2, "indented"),
+        ("[s]\na = 1\n# c\n  b = 1\n", 4, "indented"),
+        ("[s]\na = 1\n\n  b\n", 4, "indented"),
+        ("[s]\na = 1\rb = 2\n", 2, "carriage return"),
+    ] {
+        let mut written = Written::default();
+        written.parse(text, Path::new("x.conf"));
+        let faults = shown(&written.faults);
+        assert!(faults.contains(&format!("x.conf:{line}: ")) && faults.contains(part), "{text:?}: {faults}");
+        assert!(written.entries.iter().all(|entry| entry.value == "1" || entry.value == "2"), "{text:?}: {written:?}");
+    }
+}
+
+#[test]
+fn every_value_keeps_its_line_in_the_order_written() {
+    let mut written = Written::default();
+    written.parse("[s]\na = 1\n[t]\na = 2\n\n[s]\n# c\nb = 3\na =\n  4\n  5\na: 6\n", Path::new("x.conf"));
+    assert_eq!(written.faults, []);
+    let found: Vec<_> =
+        written.entries.iter().map(|e| format!("{} {}.{}={}", e.origin, e.section, e.key, e.value)).collect();
+    assert_eq!(found, ["x.conf:2 s.a=1", "x.conf:4 t.a=2", "x.conf:8 s.b=3", "x.conf:9 s.a=4\n5", "x.conf:12 s.a=6"]);
+}
+
+#[test]
 fn later_files_win_and_folders_are_read_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);

@@ -88,6 +88,14 @@ proptest! {
     }
 
     #[test]
+    fn no_line_is_lost_or_found_twice(text in "(\\[[a-c]\\]\n|[ab] ?[=:] ?[a-c \\\\\"'#;=\\[\\]]{0,6}\n|[ \t]{0,2}[a-c#;\\\\ ]{0,3}\r?\n){0,12}") {
+        let mut written = Written::default();
+        written.parse(&text, Path::new("x.conf"));
+        let faults = shown(&written.faults);
+        prop_assert!(!faults.contains("cannot be"), "{text:?}: {faults}");
+    }
+
+    #[test]
     fn any_value_of_any_option_gives_settings_or_faults(
         option in prop::sample::select(OPTIONS), value in "([$\\\\{}.a-z_0-9:/@,-]|\\PC){0,60}",
     ) {

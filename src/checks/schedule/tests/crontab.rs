@@ -38,6 +38,28 @@ fn a_schedule_of_every_hour_does_not_fall_silent_while_an_hour_repeats() {
 }
 
 #[test]
+fn only_an_hour_field_of_all_24_hours_runs_in_both_passes_of_a_repeated_hour() {
+    // In Berlin 02:00 to 03:00 comes twice, from 00:00Z and from 01:00Z.
+    let (from, end) = (at("2026-10-24T23:59:00Z"), at("2026-10-25T02:00:00Z"));
+    for (text, passes) in
+        [("30 * * * *", 2), ("30 0-23 * * *", 2), ("30 0-22 * * *", 1), ("30 1-23 * * *", 1), ("30 2 * * *", 1)]
+    {
+        let runs = cron(text, "Europe/Berlin").next_runs(ANCHOR, from, 9);
+        let found: Vec<_> = runs.into_iter().filter(|run| *run < end).collect();
+        let both = [at("2026-10-25T00:30:00Z"), at("2026-10-25T01:30:00Z")];
+        assert_eq!(found, both[..passes], "{text}");
+    }
+}
+
+#[test]
+fn there_are_no_runs_before_1970_and_after_2100() {
+    let yearly = cron("@yearly", "UTC");
+    assert_eq!(yearly.next_after(ANCHOR, at("1900-05-05T00:00:00Z")), Some(at("1970-01-01T00:00:00Z")));
+    assert_eq!(yearly.next_after(ANCHOR, at("2099-05-05T00:00:00Z")), Some(at("2100-01-01T00:00:00Z")));
+    assert_eq!(yearly.next_after(ANCHOR, at("2100-05-05T00:00:00Z")), None);
+}
+
+#[test]
 fn both_sundays_names_and_macros_mean_the_same() {
     let from = at("2026-05-05T00:00:00Z");
     for (one, other) in [

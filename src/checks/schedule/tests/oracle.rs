@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn the_cron_package_agrees_where_its_calendar_is_ours(
+    fn text_that_both_calendars_read_alike_means_the_same_translated(
         minute in field(0, 59), hour in field(0, 23), day in field(1, 28), month in field(1, 12), from in 789_000_000_i64..1_900_000_000,
     ) {
         let ours = Schedule::cron(&format!("{minute} {hour} {day} {month} *"), None).unwrap();

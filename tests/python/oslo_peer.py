@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""An unmodified oslo.messaging, driven by JSON lines: one command a line on standard input, one answer a line on standard output.
+"""An unmodified oslo.messaging, driven by JSON lines: commands on standard input, answers on standard output.
 
     oslo_peer.py --url rabbit://... [--option NAME=VALUE]...      (options of [oslo_messaging_rabbit])
 
 Commands, by their member "do":
-    serve   exchange, topic, server                 offers the methods of Endpoint, in namespace null and "special" (version 2.3)
+    serve   exchange, topic, server                 methods of Endpoint, in namespace null and "special" (version 2.3)
     call    exchange, topic, method, args, context, and optionally server, namespace, version, timeout, monitor, exmods
     cast    the same, and optionally fanout
     listen  exchange, topics                        a notification listener
@@ -174,7 +174,8 @@ def main():
     # The failures that tests provoke would fill the output; PEER_LOG=WARNING shows them.
     logging.basicConfig(level=os.environ.get("PEER_LOG", "CRITICAL"), stream=sys.stderr)
     options = dict(option.split("=", 1) for option in arguments.option)
-    peer = Peer(arguments.url, {name: {"true": True, "false": False}.get(value, value) for name, value in options.items()})
+    words = {"true": True, "false": False}
+    peer = Peer(arguments.url, {name: words.get(value, value) for name, value in options.items()})
     say({"answer": "ready"})
     for line in sys.stdin:
         try:

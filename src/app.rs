@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::adapter::registry;
 use crate::bus::{Bus, BusOptions, Declare, NotificationOptions, RabbitOptions};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Settings;
 use crate::config::{BusSettings, DeclareSetting, RabbitSettings, ResultsSetting};
+use crate::config::{Settings, Sources};
 use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey, bootstrap};
@@ -52,11 +52,12 @@ pub struct App {
     databases: Vec<Database>,
 }
 
-/// Starts `roles`. What was started before a failure is stopped again.
+/// Starts `roles`. What was started before a failure is stopped again. `sources` are the files `settings` came from: no
+/// plugin is run that could read them.
 ///
 /// # Errors
 /// What was being done, and why it failed.
-pub async fn start(settings: &Settings, roles: &BTreeSet<Role>) -> anyhow::Result<App> {
+pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<App> {
     use anyhow::Context;
     let clock = SystemClock::shared();
     let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
@@ -65,7 +66,7 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>) -> anyhow::Resul
         .with_context(|| format!("reading the trust store {}", settings.security.trust_dir.display()))?;
     let bus = Bus::start(bus_options(settings), "spiced").context("starting the bus")?;
     let mut app = App { bus: bus.clone(), notification_bus: None, running: Vec::new(), databases: Vec::new() };
-    let started = app.start_roles(settings, roles, &clock, &trust).await;
+    let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
         app.stop().await;
         return Err(error);
@@ -78,6 +79,7 @@ impl App {
         &mut self,
         settings: &Settings,
         roles: &BTreeSet<Role>,
+        sources: &Sources,
         clock: &Arc<dyn Clock>,
         trust: &Arc<SharedTrustStore>,
     ) -> anyhow::Result<()> {
@@ -125,7 +127,7 @@ impl App {
                     };
                     self.running.push(Running::Checks(checks::start(options).await.context("starting role checks")?));
                 }
-                Role::Adapter => self.start_adapters(settings, clock, &server, &identity).await?,
+                Role::Adapter => self.start_adapters(settings, sources, clock, &server, &identity).await?,
                 Role::Pool => {
                     let options = pool::Options {
                         bus: self.bus.clone(),
@@ -144,12 +146,13 @@ impl App {
     async fn start_adapters(
         &mut self,
         settings: &Settings,
+        sources: &Sources,
         clock: &Arc<dyn Clock>,
         server: &str,
         identity: &dyn Fn(&str) -> anyhow::Result<Arc<Identity>>,
     ) -> anyhow::Result<()> {
         use anyhow::Context;
-        for (name, built) in registry::build_all(&provider_settings(settings)) {
+        for (name, built) in registry::build_all(&provider_settings(settings, sources)) {
             if !settings.adapter.names.iter().any(|wanted| wanted.as_str() == name) {
                 continue;
             }
@@ -258,7 +261,7 @@ fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
 /// The bus as the settings have it.
 #[must_use]
 pub fn bus_options(settings: &Settings) -> BusOptions {
-    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit, .. } = &settings.bus;
+    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit } = &settings.bus;
     BusOptions {
         transport_url: transport_url.reveal().clone(),
         rabbit: rabbit_options(rabbit),
@@ -279,6 +282,7 @@ pub fn bus_options(settings: &Settings) -> BusOptions {
 fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
     let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     RabbitOptions {
+        rabbit_login_method: rabbit.rabbit_login_method.clone(),
         amqp_durable_queues: rabbit.amqp_durable_queues,
         amqp_auto_delete: rabbit.amqp_auto_delete,
         rabbit_quorum_queue: rabbit.rabbit_quorum_queue,
@@ -286,7 +290,8 @@ fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
         rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
         rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
         rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
-        rabbit_transient_queues_ttl: rabbit.rabbit_transient_queues_ttl,
+        // Our own fanout and reply queues are exclusive: they vanish without it.
+        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
         rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
         heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
         kombu_reconnect_delay: rabbit.kombu_reconnect_delay,
@@ -299,12 +304,11 @@ fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
         ssl_ca_file: text(&rabbit.ssl_ca_file),
         ssl_cert_file: text(&rabbit.ssl_cert_file),
         ssl_key_file: text(&rabbit.ssl_key_file),
-        ..RabbitOptions::default()
     }
 }
 
 /// Providers as the settings have them.
-fn provider_settings(settings: &Settings) -> registry::Settings {
+fn provider_settings(settings: &Settings, sources: &Sources) -> registry::Settings {
     let oat = &settings.openattestation;
     let openattestation = oat.url.clone().map(|url| adapter::open_attestation::Settings {
         url,
@@ -319,13 +323,17 @@ fn provider_settings(settings: &Settings) -> registry::Settings {
         concurrency: oat.concurrency,
         ..adapter::open_attestation::Settings::default()
     });
-    let key_files =
-        std::fs::read_dir(&settings.security.key_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let listed = |folder: &PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let secret_files = listed(&settings.security.key_dir)
+        .chain(sources.files.iter().cloned())
+        .chain(sources.dirs.iter().flat_map(listed))
+        .chain(oat.client_key_file.clone())
+        .collect();
     let command = adapter::command::Settings {
         plugin_dir: settings.command.plugin_dir.clone(),
         user: settings.command.user.clone(),
         concurrency: settings.command.max_processes,
-        secret_files: key_files.collect(),
+        secret_files,
         launcher: None,
     };
     registry::Settings { openattestation, command: Some(command) }

@@ -52,8 +52,8 @@ impl LogOptions {
         let text = match self.filter.as_deref().map(str::trim) {
             Some(text) if !text.is_empty() => text,
             // Other people's debug messages may hold what ours must not.
-            _ if self.debug => "warn,spice=debug,spiced=debug,spicectl=debug",
-            _ => "warn,spice=info,spiced=info,spicectl=info",
+            _ if self.debug => "warn,lapin=error,spice=debug,spiced=debug,spicectl=debug",
+            _ => "warn,lapin=error,spice=info,spiced=info,spicectl=info",
         };
         EnvFilter::builder()
             .parse(text)

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(&settings, &roles)) {
+    match runtime.block_on(run(&settings, &roles, &sources)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -69,12 +69,16 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(settings: &Settings, roles: &BTreeSet<Role>) -> anyhow::Result<()> {
+async fn run(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<()> {
     // From here on a signal is heard, also while starting.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    if let Some(address) = settings.metrics.listen {
+        let exporter = metrics_exporter_prometheus::PrometheusBuilder::new().with_http_listener(address);
+        exporter.install().map_err(|error| anyhow::anyhow!("[metrics] listen {address}: {error}"))?;
+    }
     let app = tokio::select! {
-        started = app::start(settings, roles) => started?,
+        started = app::start(settings, roles, sources) => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };

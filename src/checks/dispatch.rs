@@ -69,9 +69,7 @@ impl Checks {
         let args = Map::from_iter([("known_version".to_owned(), json!(known))]);
         let answer = self.rpc.call_within(Topic::Nodes, "node_inventory", args, Duration::from_secs(5)).await;
         let mut state = self.state.lock().await;
-        match answer.and_then(|answer| {
-            serde_json::from_value::<InventoryAnswer>(answer).map_err(|error| RpcError::internal(error))
-        }) {
+        match answer.and_then(|answer| serde_json::from_value::<InventoryAnswer>(answer).map_err(RpcError::internal)) {
             Ok(answer) => {
                 state.inventory_version = Some(answer.version);
                 state.inventory_at = Some(self.clock.monotonic());
@@ -110,7 +108,9 @@ async fn begin_due(checks: &Arc<Checks>) -> Result<(), RpcError> {
             changes.commit().await.map_err(RpcError::internal)?;
             state.last_slots.insert(item.check.clone(), slot);
         }
-        let current = (!item.begins.is_some())
+        let current = item
+            .begins
+            .is_none()
             .then(|| state.runs.latest().find(|run| run.check == item.check && run.sending).map(|run| run.order))
             .flatten();
         // Overlap: a node whose last run is still awaited is left out, and counted.

@@ -132,6 +132,11 @@ impl Planner {
     }
 }
 
+/// A place in the splay, moved back to a whole second: nodes of one second make one batch instead of many small ones.
+fn beat(place: Duration) -> Duration {
+    Duration::from_secs(place.as_secs())
+}
+
 fn interval(schedule: &Schedule) -> Option<Duration> {
     match schedule {
         Schedule::Every(interval) => Some(interval.length()),
@@ -173,9 +178,13 @@ impl Plan {
         let mut placed: Vec<(Duration, NodeName)> = inventory
             .iter()
             .filter(|(node, labels)| matcher.matches(node, labels))
-            .map(|(node, _)| (slot_at + schedule::splay(&check.name, node, window), node.clone()))
+            .map(|(node, _)| (slot_at + beat(schedule::splay(&check.name, node, window)), node.clone()))
             .collect();
         placed.sort();
         self.pending = placed.into();
     }
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

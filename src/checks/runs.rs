@@ -230,12 +230,12 @@ impl Runs {
         check: &CheckName,
         node: &NodeName,
     ) {
-        if let Some(nodes) = outstanding.get_mut(check) {
-            if let Some(count) = nodes.get_mut(node) {
-                *count -= 1;
-                if *count == 0 {
-                    nodes.remove(node);
-                }
+        if let Some(nodes) = outstanding.get_mut(check)
+            && let Some(count) = nodes.get_mut(node)
+        {
+            *count -= 1;
+            if *count == 0 {
+                nodes.remove(node);
             }
         }
     }

@@ -88,9 +88,12 @@ impl ApplyCommand {
             return Ok(Exit::Done);
         }
         let (done, outcome) = carry_out(session, &steps).await;
+        let advice = if done.contains(&true) { "what is shown above was done" } else { "nothing was done" };
         let shown: Vec<Step> = steps.into_iter().zip(done).filter(|(_, done)| *done).map(|(step, _)| step).collect();
         self.show(&shown, "")?;
-        outcome.map(|()| Exit::Done).map_err(|error| error.hint("what is shown above was done; apply the file again"))
+        outcome
+            .map(|()| Exit::Done)
+            .map_err(|error| error.hint(format!("{advice}; correct that and apply the file again")))
     }
 
     fn show(&self, steps: &[Step], would: &str) -> Result<(), CliError> {

@@ -26,7 +26,7 @@ pub struct CheckOptions {
     #[arg(long, value_name = "CRON", group = "when")]
     cron: Option<String>,
     /// Time zone of --cron, such as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE", requires = "cron", conflicts_with_all = ["every", "profile"])]
     zone: Option<String>,
     /// Schedule: an interval, such as 5m
     #[arg(long, value_name = "INTERVAL", group = "when")]

@@ -10,10 +10,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::bus::{Bus, BusOptions, RabbitOptions};
+use crate::app;
+use crate::bus::Bus;
 use crate::cli::error::{CliError, Exit};
 use crate::clock::SystemClock;
-use crate::config::{ConfigFault, Origin, RabbitSettings, Settings, Sources, Warning};
+use crate::config::{ConfigFault, Origin, Settings, Sources, Warning};
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient};
 use crate::security::{SharedTrustStore, SigningKey, TrustStore};
@@ -73,12 +74,12 @@ impl ConnectionArgs {
     }
 
     fn overrides(&self) -> Result<Vec<(String, String)>, CliError> {
-        let path = |path: &Option<PathBuf>, flag: &str| match path {
-            None => Ok(None),
-            Some(path) => path
-                .to_str()
-                .map(|text| Some(literal(text)))
-                .ok_or_else(|| CliError::local(format!("{flag} is not UTF-8; use another path"))),
+        let path = |path: &Option<PathBuf>, flag: &str| {
+            let Some(path) = path else { return Ok(None) };
+            // The loader wants absolute paths; here a path means what it means to the shell.
+            let absolute = std::path::absolute(path).map_err(|error| CliError::local(format!("{flag}: {error}")))?;
+            let text = absolute.to_str().map(|text| Some(literal(text)));
+            text.ok_or_else(|| CliError::local(format!("{flag} is not UTF-8; use another path")))
         };
         let given = [
             (FLAGS[0], self.transport_url.as_deref().map(literal)),
@@ -140,7 +141,7 @@ impl ConnectionArgs {
             SharedTrustStore::fixed(trust),
             SystemClock::shared(),
         );
-        let bus = Bus::start(bus_options(&settings), "spicectl")
+        let bus = Bus::start(app::bus_options(&settings), "spicectl")
             .map_err(|error| CliError::local(error.to_string()).hint("correct transport_url in the configuration"))?;
         if let Err(error) = bus.reached(BROKER_PATIENCE).await {
             return Err(CliError::unavailable(format!("{error}").replace("; it is retried in the background", ""))
@@ -163,42 +164,6 @@ const FLAGS: [(&str, &str); 5] = [
 /// A flag's value means itself: `$` begins no reference.
 fn literal(text: &str) -> String {
     text.replace('$', "$$")
-}
-
-fn bus_options(settings: &Settings) -> BusOptions {
-    BusOptions {
-        rabbit: rabbit_options(&settings.bus.rabbit),
-        rpc_response_timeout: settings.bus.rpc_response_timeout,
-        ..BusOptions::new(settings.bus.transport_url.reveal().as_str())
-    }
-}
-
-fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
-    let path =
-        |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    RabbitOptions {
-        amqp_durable_queues: rabbit.amqp_durable_queues,
-        amqp_auto_delete: rabbit.amqp_auto_delete,
-        rabbit_quorum_queue: rabbit.rabbit_quorum_queue,
-        rabbit_transient_quorum_queue: rabbit.rabbit_transient_quorum_queue,
-        rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
-        rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
-        rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
-        rabbit_transient_queues_ttl: rabbit.rabbit_transient_queues_ttl,
-        rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
-        heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
-        kombu_reconnect_delay: rabbit.kombu_reconnect_delay,
-        kombu_missing_consumer_retry_timeout: rabbit.kombu_missing_consumer_retry_timeout,
-        rabbit_retry_interval: rabbit.rabbit_retry_interval,
-        rabbit_retry_backoff: rabbit.rabbit_retry_backoff,
-        rabbit_interval_max: rabbit.rabbit_interval_max,
-        rabbit_login_method: rabbit.rabbit_login_method.clone(),
-        direct_mandatory_flag: rabbit.direct_mandatory_flag,
-        ssl: rabbit.ssl,
-        ssl_ca_file: path(&rabbit.ssl_ca_file),
-        ssl_cert_file: path(&rabbit.ssl_cert_file),
-        ssl_key_file: path(&rabbit.ssl_key_file),
-    }
 }
 
 /// A connection of one command.
@@ -257,4 +222,44 @@ where
     let outcome = work(&session).await;
     session.close().await;
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn flags_outrank_the_file_and_mean_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spice.conf");
+        std::fs::write(&file, "[DEFAULT]\ntransport_url = rabbit://u:p@file/\n[spice]\ndeployment = from-file\n")
+            .unwrap();
+        let args = ConnectionArgs {
+            config_file: vec![file],
+            transport_url: Some("rabbit://u:pa$$word@flag/".to_owned()),
+            key: Some(PathBuf::from("keys/me.pem")),
+            ..ConnectionArgs::default()
+        };
+        let (settings, _) = args.settings().unwrap();
+        assert_eq!(settings.bus.transport_url.reveal(), "rabbit://u:pa$$word@flag/");
+        assert_eq!(settings.deployment.as_str(), "from-file");
+        let expected = std::env::current_dir().unwrap().join("keys/me.pem");
+        assert_eq!(settings.spicectl.key_file, Some(expected));
+    }
+
+    #[test]
+    fn a_bad_flag_is_told_by_its_own_name_and_shows_no_password() {
+        let args = ConnectionArgs {
+            deployment: Some("-x".to_owned()),
+            transport_url: Some("amqps://u:hidden@flag/".to_owned()),
+            config_dir: vec![tempfile::tempdir().unwrap().path().to_owned()],
+            ..ConnectionArgs::default()
+        };
+        let error = args.settings().unwrap_err();
+        assert_eq!(error.exit, Exit::Local);
+        assert!(error.message.contains("--deployment:") && error.message.contains("--transport-url:"), "{error}");
+        assert!(!error.message.contains("hidden"), "{error}");
+    }
 }

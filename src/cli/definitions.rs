@@ -94,6 +94,10 @@ impl Definitions {
     /// Every fault found, each naming the entry.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| vec![error.to_string()])?;
+        // A list would be taken for a file's sections in their order.
+        if !value.is_object() {
+            return Err(vec!["the file has none of the sections profiles, pools, nodes and checks".to_owned()]);
+        }
         let written: Written = serde_json::from_value(value).map_err(|error| vec![error.to_string()])?;
         let mut faults = Vec::new();
         let definitions = Self {

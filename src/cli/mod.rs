@@ -56,6 +56,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // one of them per process
 enum Command {
     /// Checks: what is checked, how, where and when
     Check(check::CheckCommand),

@@ -65,7 +65,7 @@ struct ScheduleArgs {
     #[arg(long, value_name = "CRON", group = "when")]
     cron: Option<String>,
     /// Time zone of --cron, such as Europe/Berlin [default: UTC]
-    #[arg(long, value_name = "ZONE", requires = "cron")]
+    #[arg(long, value_name = "ZONE", requires = "cron", conflicts_with = "every")]
     zone: Option<String>,
     /// An interval, such as 5m
     #[arg(long, value_name = "INTERVAL", group = "when")]

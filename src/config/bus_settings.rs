@@ -8,17 +8,13 @@ use super::values::Values;
 const RABBIT: &str = "oslo_messaging_rabbit";
 const OSLO_NOTIFICATIONS: &str = "oslo_messaging_notifications";
 
-/// `[DEFAULT]`, `[oslo_messaging_rabbit]` and `[agents]`.
+/// `[DEFAULT]` and `[oslo_messaging_rabbit]`.
 pub(super) fn bus(v: &mut Values) -> BusSettings {
-    let transport_url = v.text(DEFAULT, "transport_url");
-    let agents = some_text(v, "agents", "transport_url").unwrap_or_else(|| transport_url.clone());
     let bus = BusSettings {
-        transport_url: Secret::new(transport_url),
-        control_exchange: full_text(v, DEFAULT, "control_exchange"),
+        transport_url: Secret::new(v.text(DEFAULT, "transport_url")),
         rpc_response_timeout: v.seconds(DEFAULT, "rpc_response_timeout"),
         rpc_ping_enabled: v.flag(DEFAULT, "rpc_ping_enabled"),
         rabbit: rabbit(v),
-        agents_transport_url: Secret::new(agents),
     };
     if u64::from(bus.rabbit.kombu_missing_consumer_retry_timeout) > bus.rpc_response_timeout.as_secs() {
         let why = "is longer than rpc_response_timeout: replies are offered to callers that have given up";
@@ -37,7 +33,6 @@ fn rabbit(v: &mut Values) -> RabbitSettings {
         rabbit_quorum_delivery_limit: v.number(RABBIT, "rabbit_quorum_delivery_limit"),
         rabbit_quorum_max_memory_length: v.number(RABBIT, "rabbit_quorum_max_memory_length"),
         rabbit_quorum_max_memory_bytes: v.number(RABBIT, "rabbit_quorum_max_memory_bytes"),
-        rabbit_transient_queues_ttl: v.number(RABBIT, "rabbit_transient_queues_ttl"),
         rabbit_qos_prefetch_count: v.number(RABBIT, "rabbit_qos_prefetch_count"),
         rabbit_login_method: v.text(RABBIT, "rabbit_login_method"),
         heartbeat_timeout_threshold: v.number(RABBIT, "heartbeat_timeout_threshold"),
@@ -72,8 +67,6 @@ pub(super) fn notifications(v: &mut Values, bus: &BusSettings) -> NotificationSe
         enabled: v.text(OSLO_NOTIFICATIONS, "driver") != "noop",
         transport_url: own.map_or_else(|| bus.transport_url.clone(), Secret::new),
         topics: v.list(OSLO_NOTIFICATIONS, "topics"),
-        // -1: for ever.
-        retry: u32::try_from(v.number::<i64>(OSLO_NOTIFICATIONS, "retry")).ok(),
         exchange: full_text(v, "notifications", "exchange"),
         declare: match v.text("notifications", "declare").as_str() {
             "active" => DeclareSetting::Active,

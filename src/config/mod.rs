@@ -31,9 +31,9 @@ pub use options::{BUILT_IN_ADAPTERS, Kind, OptionSpec, Role};
 pub use sample::sample;
 pub use secret::Secret;
 pub use sections::{
-    AdapterSettings, BusSettings, ChecksSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings,
-    NodesSettings, NotificationSettings, OpenAttestationSettings, PoolSettings, RabbitSettings, ResultsSetting,
-    SecuritySettings, SpicectlSettings,
+    AdapterSettings, BusSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings, NodesSettings,
+    NotificationSettings, OpenAttestationSettings, PoolSettings, RabbitSettings, ResultsSetting, SecuritySettings,
+    SpicectlSettings,
 };
 pub use settings::{Settings, Sources};
 pub use table::OPTIONS;

@@ -12,16 +12,12 @@ use crate::names::AdapterName;
 pub struct BusSettings {
     /// Hosts, account, virtual host.
     pub transport_url: Secret<String>,
-    /// Exchange of administrators' calls.
-    pub control_exchange: String,
     /// How long callers wait.
     pub rpc_response_timeout: Duration,
     /// Whether servers answer oslo.messaging's ping.
     pub rpc_ping_enabled: bool,
     /// Flags and timing of the connection.
     pub rabbit: RabbitSettings,
-    /// `[agents] transport_url`; the bus of SPICE where not set.
-    pub agents_transport_url: Secret<String>,
 }
 
 /// `[oslo_messaging_rabbit]`, by oslo's names. Times are seconds.
@@ -35,7 +31,6 @@ pub struct RabbitSettings {
     pub rabbit_quorum_delivery_limit: u32,
     pub rabbit_quorum_max_memory_length: u32,
     pub rabbit_quorum_max_memory_bytes: u32,
-    pub rabbit_transient_queues_ttl: u32,
     pub rabbit_qos_prefetch_count: u16,
     pub rabbit_login_method: String,
     pub heartbeat_timeout_threshold: u16,
@@ -60,8 +55,6 @@ pub struct NotificationSettings {
     pub transport_url: Secret<String>,
     /// Topics, at least one when enabled.
     pub topics: Vec<String>,
-    /// Further attempts before one is dropped; `None`: until sent.
-    pub retry: Option<u32>,
     /// Exchange.
     pub exchange: String,
     /// Who creates the exchange.
@@ -101,8 +94,6 @@ pub struct SecuritySettings {
     pub trust_dir: PathBuf,
     /// Accept unsigned administrators' calls (a lab).
     pub unsigned_admin: bool,
-    /// How far the time in a signed call may be off.
-    pub admin_window: Duration,
 }
 
 /// `[database]`.
@@ -119,19 +110,6 @@ impl DatabaseSettings {
     }
 }
 
-/// `[checks]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChecksSettings {
-    /// Most nodes in a batch, 1 to 200.
-    pub batch_size: usize,
-    /// Most batches awaiting results.
-    pub max_outstanding: usize,
-    /// Further casts of an unanswered batch.
-    pub max_recasts: u32,
-    /// How long finished runs are kept.
-    pub history: Duration,
-}
-
 /// `[nodes]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodesSettings {
@@ -139,8 +117,6 @@ pub struct NodesSettings {
     pub heartbeat_interval: Duration,
     /// How long results are kept.
     pub history: Duration,
-    /// How far in the future evidence may seem to be.
-    pub max_clock_skew: Duration,
 }
 
 /// `[pool]`.
@@ -159,8 +135,6 @@ pub struct AdapterSettings {
     pub names: Vec<AdapterName>,
     /// Batches at once, per adapter.
     pub concurrency: usize,
-    /// Results kept while they cannot be handed over.
-    pub max_held_results: usize,
 }
 
 /// `[openattestation]`.
@@ -197,8 +171,6 @@ pub struct CommandSettings {
     pub user: String,
     /// Programs at once.
     pub max_processes: usize,
-    /// Longest output.
-    pub max_output_bytes: usize,
 }
 
 /// `[metrics]`.

@@ -9,7 +9,7 @@ use super::fault::{ConfigFault, Warning};
 use super::file::Written;
 use super::secret::Secret;
 use super::sections::{
-    AdapterSettings, BusSettings, ChecksSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
+    AdapterSettings, BusSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
     NotificationSettings, OpenAttestationSettings, PoolSettings, SecuritySettings, SpicectlSettings,
 };
 use super::values::Values;
@@ -48,8 +48,6 @@ pub struct Settings {
     pub security: SecuritySettings,
     /// Databases.
     pub database: DatabaseSettings,
-    /// Role *checks*.
-    pub checks: ChecksSettings,
     /// Role *nodes*.
     pub nodes: NodesSettings,
     /// Role *pool*.
@@ -87,7 +85,6 @@ impl Settings {
             notifications: bus_settings::notifications(v, &bus),
             security: security(v),
             database: DatabaseSettings { connection: Secret::new(v.text("database", "connection")) },
-            checks: checks(v),
             nodes: nodes(v),
             pool: PoolSettings {
                 run_dir: folder(v, "pool", "run_dir"),
@@ -142,10 +139,6 @@ fn folder(v: &mut Values, section: &'static str, name: &'static str) -> PathBuf 
     PathBuf::from(full_text(v, section, name))
 }
 
-fn history(v: &mut Values, section: &'static str) -> Duration {
-    Duration::from_secs(v.number::<u64>(section, "history_days").saturating_mul(86_400))
-}
-
 /// A certificate and its key come together.
 pub(super) fn pair(
     v: &mut Values,
@@ -167,7 +160,6 @@ fn security(v: &mut Values) -> SecuritySettings {
         key_dir: folder(v, "security", "key_dir"),
         trust_dir: folder(v, "security", "trust_dir"),
         unsigned_admin: v.flag("security", "unsigned_admin"),
-        admin_window: v.seconds("security", "admin_window_s"),
     };
     if settings.unsigned_admin {
         v.warn("security", "unsigned_admin", "is true: whoever reaches the bus is an administrator. For a lab only");
@@ -175,31 +167,17 @@ fn security(v: &mut Values) -> SecuritySettings {
     settings
 }
 
-fn checks(v: &mut Values) -> ChecksSettings {
-    ChecksSettings {
-        batch_size: v.number("checks", "batch_size"),
-        max_outstanding: v.number("checks", "max_outstanding"),
-        max_recasts: v.number("checks", "max_recasts"),
-        history: history(v, "checks"),
-    }
-}
-
 fn nodes(v: &mut Values) -> NodesSettings {
     NodesSettings {
         heartbeat_interval: v.seconds("nodes", "heartbeat_interval_s"),
-        history: history(v, "nodes"),
-        max_clock_skew: v.seconds("nodes", "max_clock_skew_s"),
+        history: Duration::from_secs(v.number::<u64>("nodes", "history_days").saturating_mul(86_400)),
     }
 }
 
 fn adapter(v: &mut Values) -> AdapterSettings {
     // The table admits built-in names only, all of which are valid.
     let names = v.list("adapter", "names").iter().filter_map(|name| AdapterName::new(name).ok()).collect();
-    AdapterSettings {
-        names,
-        concurrency: v.number("adapter", "concurrency"),
-        max_held_results: v.number("adapter", "max_held_results"),
-    }
+    AdapterSettings { names, concurrency: v.number("adapter", "concurrency") }
 }
 
 fn openattestation(v: &mut Values) -> OpenAttestationSettings {
@@ -244,7 +222,6 @@ fn command(v: &mut Values) -> CommandSettings {
         plugin_dir: folder(v, "command", "plugin_dir"),
         user,
         max_processes: v.number("command", "max_processes"),
-        max_output_bytes: v.number("command", "max_output_bytes"),
     }
 }
 

@@ -4,7 +4,6 @@ use super::options::{BUILT_IN_ADAPTERS, Kind, OptionSpec, Role};
 
 const TRUST_ROLES: &[Role] = &[Role::Checks, Role::Nodes];
 const ADAPTER: &[Role] = &[Role::Adapter];
-const CHECKS: &[Role] = &[Role::Checks];
 const NODES: &[Role] = &[Role::Nodes];
 const POOL: &[Role] = &[Role::Pool];
 const SPICECTL: &[Role] = &[Role::Spicectl];
@@ -48,15 +47,16 @@ pub(super) const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "hostname",
             "processname",
             "rabbit_stream_fanout",
+            "rabbit_transient_queues_ttl",
         ],
     ),
+    ("oslo_messaging_notifications", &["retry"]),
 ];
 
 /// Every option there is, by section, in the order of the sample.
 pub const OPTIONS: &[OptionSpec] = &[
     option("DEFAULT", "transport_url", RABBIT_URL, "", "The message bus of SPICE: hosts, account and virtual host. Use a virtual host of its own, in which no compute node has an account. Escape special characters of the password as in a URL.")
         .required().secret().example("rabbit://spice:PASSWORD@controller:5672/spice"),
-    option("DEFAULT", "control_exchange", Kind::Text, "spice", "Exchange of the administrators' calls. Leave it unless two clouds share a virtual host."),
     option("DEFAULT", "rpc_response_timeout", Kind::Int { min: 1, max: 1200 }, "60", "Seconds to wait for the answer to a call."),
     option("DEFAULT", "rpc_ping_enabled", Kind::Bool, "false", "Answer oslo.messaging's ping calls.").used_by(SERVICES),
     option("DEFAULT", "debug", Kind::Bool, "false", "Log what is done in detail. The environment variable SPICE_LOG, if set, decides instead."),
@@ -69,7 +69,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("security", "key_dir", Kind::Path, "$state_dir/keys", "Folder of this machine's private keys, readable by the service only."),
     option("security", "trust_dir", Kind::Path, "$state_dir/trust", "Folder of the trust store: whose signature is accepted, in which role. Reloaded when it changes."),
     option("security", "unsigned_admin", Kind::Bool, "false", "Accept administrators' calls that nobody signed. For a lab only; shown in spicectl status.").used_by(SERVICES),
-    option("security", "admin_window_s", Kind::Int { min: 5, max: 600 }, "60", "Seconds by which the time in a signed call may differ from this machine's clock.").used_by(SERVICES),
 
     option(RABBIT, "amqp_durable_queues", Kind::Bool, "false", "As in the rest of the cloud: whether shared queues survive a restart of the broker."),
     option(RABBIT, "amqp_auto_delete", Kind::Bool, "false", "As in the rest of the cloud: whether shared queues vanish with their last user. Not with quorum queues."),
@@ -78,7 +77,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(RABBIT, "rabbit_quorum_delivery_limit", COUNT, "0", "Deliveries after which a quorum queue drops a message; 0: no limit."),
     option(RABBIT, "rabbit_quorum_max_memory_length", COUNT, "0", "Messages a quorum queue keeps in memory; 0: no limit."),
     option(RABBIT, "rabbit_quorum_max_memory_bytes", COUNT, "0", "Bytes a quorum queue keeps in memory; 0: no limit."),
-    option(RABBIT, "rabbit_transient_queues_ttl", Kind::Int { min: 0, max: 604_800 }, "1800", "Seconds after which an unused fanout or reply queue vanishes; 0: never."),
     option(RABBIT, "rabbit_qos_prefetch_count", Kind::Int { min: 0, max: 65_535 }, "0", "Messages a consumer may hold unacknowledged; 0: as many as it works on at once."),
     option(RABBIT, "rabbit_login_method", Kind::Choice(&["PLAIN", "AMQPLAIN", "EXTERNAL"]), "AMQPLAIN", "How to log in to the broker."),
     option(RABBIT, "heartbeat_timeout_threshold", Kind::Int { min: 0, max: 65_535 }, "60", "Seconds without a sign of life after which the broker counts as gone; 0: no heartbeats."),
@@ -94,37 +92,26 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(RABBIT, "ssl_key_file", Kind::Path, "", "Key of the client certificate, PEM.").example("/etc/spice/rabbitmq-client.key"),
 
     option("oslo_messaging_notifications", "transport_url", RABBIT_URL, "", "The bus on which Ceilometer listens; empty: the bus of SPICE.")
-        .secret().example("rabbit://spice-notify:PASSWORD@controller:5672/").used_by(TRUST_ROLES),
-    option("oslo_messaging_notifications", "driver", Kind::Choice(&["messagingv2", "noop"]), "messagingv2", "noop sends no notifications.").used_by(TRUST_ROLES),
-    option("oslo_messaging_notifications", "topics", Kind::List, "notifications", "Topics on which Ceilometer listens.").used_by(TRUST_ROLES),
-    option("oslo_messaging_notifications", "retry", Kind::Int { min: -1, max: 1_000_000 }, "-1", "Attempts to send a notification again before it is dropped; -1: until it is sent.").used_by(TRUST_ROLES),
+        .secret().example("rabbit://spice-notify:PASSWORD@controller:5672/").used_by(NODES),
+    option("oslo_messaging_notifications", "driver", Kind::Choice(&["messagingv2", "noop"]), "messagingv2", "noop sends no notifications.").used_by(NODES),
+    option("oslo_messaging_notifications", "topics", Kind::List, "notifications", "Topics on which Ceilometer listens.").used_by(NODES),
 
-    option("notifications", "exchange", Kind::Text, "spice", "Exchange of the notifications. Ceilometer must list it in [notification] notification_control_exchanges, one line per exchange and beside all it reads already: setting that option replaces its default list.").used_by(TRUST_ROLES),
-    option("notifications", "declare", Kind::Choice(&["passive", "active"]), "passive", "passive waits for Ceilometer to create the exchange. active creates it with the flags of [oslo_messaging_rabbit]: if those differ from Ceilometer's own, telemetry stops for the whole cloud.").used_by(TRUST_ROLES),
+    option("notifications", "exchange", Kind::Text, "spice", "Exchange of the notifications. Ceilometer must list it in [notification] notification_control_exchanges, one line per exchange and beside all it reads already: setting that option replaces its default list.").used_by(NODES),
+    option("notifications", "declare", Kind::Choice(&["passive", "active"]), "passive", "passive waits for Ceilometer to create the exchange. active creates it with the flags of [oslo_messaging_rabbit]: if those differ from Ceilometer's own, telemetry stops for the whole cloud.").used_by(NODES),
     option("notifications", "results", Kind::Choice(&["all", "changes", "none"]), "changes", "Which check results are sent. One Ceilometer agent keeps up with about 480 a second.").used_by(NODES),
-    option("notifications", "project_id", Kind::Text, "", "Project under which Ceilometer files the samples; empty: none.").example("0123456789abcdef0123456789abcdef").used_by(TRUST_ROLES),
-
-    option("agents", "transport_url", RABBIT_URL, "", "The bus of the node agents, with an account per node; empty: the bus of SPICE.")
-        .secret().example("rabbit://spice-agents:PASSWORD@controller:5672/spice-agents").used_by(ADAPTER),
+    option("notifications", "project_id", Kind::Text, "", "Project under which Ceilometer files the samples; empty: none.").example("0123456789abcdef0123456789abcdef").used_by(NODES),
 
     option("database", "connection", Kind::Url(&["sqlite", "mysql", "mysql+pymysql", "mariadb", "postgresql"]), "sqlite:///$state_dir/spice-{role}.sqlite", "Where checks and nodes keep their state. {role} stands for the role's name.")
         .secret().used_by(TRUST_ROLES),
 
-    option("checks", "batch_size", Kind::Int { min: 1, max: 200 }, "200", "Most nodes an adapter is given at once.").used_by(CHECKS),
-    option("checks", "max_outstanding", Kind::Int { min: 1, max: 100_000 }, "1000", "Most batches waiting for their results; further ones wait here.").used_by(CHECKS),
-    option("checks", "max_recasts", Kind::Int { min: 0, max: 10 }, "2", "How often a batch without an answer is cast again before its deadline.").used_by(CHECKS),
-    option("checks", "history_days", Kind::Int { min: 1, max: 3650 }, "30", "Days for which finished runs are kept.").used_by(CHECKS),
-
     option("nodes", "heartbeat_interval_s", Kind::Int { min: 1, max: 30 }, "2", "Seconds between heartbeats to the pool caches.").used_by(NODES),
     option("nodes", "history_days", Kind::Int { min: 1, max: 3650 }, "30", "Days for which results are kept. The record of trust is kept for ever.").used_by(NODES),
-    option("nodes", "max_clock_skew_s", Kind::Int { min: 1, max: 600 }, "30", "Seconds by which evidence may seem to come from the future; beyond, it is an error.").used_by(NODES),
 
     option("pool", "run_dir", Kind::Path, "/run/spice", "Folder of the pool file that nova-scheduler reads. Containers mount the folder, not the file.").used_by(POOL),
     option("pool", "coalesce_ms", Kind::Int { min: 0, max: 1000 }, "20", "Milliseconds for which changes are gathered before the file is written.").used_by(POOL),
 
     option("adapter", "names", Kind::ListOf(BUILT_IN_ADAPTERS), "openattestation,command", "Adapters that run here.").used_by(ADAPTER),
     option("adapter", "concurrency", Kind::Int { min: 1, max: 1000 }, "4", "Batches that one adapter works on at once.").used_by(ADAPTER),
-    option("adapter", "max_held_results", Kind::Int { min: 200, max: 1_000_000 }, "20000", "Results kept while they cannot be handed over; at the limit no further batch is taken.").used_by(ADAPTER),
 
     option("openattestation", "url", Kind::Url(&["https", "http"]), "", "The OpenAttestation server; empty: that adapter answers every check with an error.").example("https://attestation.example.org:8443").used_by(ADAPTER),
     option("openattestation", "ca_file", Kind::Path, "", "The only authorities trusted for its certificate, PEM; empty: the system's.").example("/etc/spice/openattestation-ca.pem").used_by(ADAPTER),
@@ -140,7 +127,6 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("command", "plugin_dir", Kind::Path, "/etc/spice/plugins", "Folder of the check programs and their manifests, writable by root only.").used_by(ADAPTER),
     option("command", "user", Kind::Text, "spice-check", "Account under which programs run; not the service's own.").used_by(ADAPTER),
     option("command", "max_processes", Kind::Int { min: 1, max: 1000 }, "8", "Programs that run at once.").used_by(ADAPTER),
-    option("command", "max_output_bytes", Kind::Int { min: 256, max: 16_777_216 }, "65536", "Longest output of a program; one that writes more is an error.").used_by(ADAPTER),
 
     option("metrics", "listen", Kind::Text, "", "Address and port for /metrics and /healthz; empty: off. Nobody is asked for a password there, so keep it on the loopback address.").example("127.0.0.1:9180").used_by(SERVICES),
 

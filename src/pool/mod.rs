@@ -1,6 +1,6 @@
 //! Role *pool*: beside every nova-scheduler, turns Nodes' publications into the file the filter reads.
 //!
-//! [`cache`] decides what to believe, [`file`] writes. A heartbeat refreshes `pool.alive` only if it agrees with what is
+//! [`cache`] decides what to believe, [`mod@file`] writes. A heartbeat refreshes `pool.alive` only if it agrees with what is
 //! held and written; when this role stops or hears nothing, nothing changes until the file's own limits say so.
 
 pub mod cache;
@@ -261,7 +261,7 @@ impl Keeper {
         let args = Map::from_iter([("nonce".to_owned(), json!(nonce))]);
         let answer = self.rpc.call_within(Topic::Nodes, "pool_snapshot", args, Duration::from_secs(10)).await;
         let snapshot = answer.and_then(|answer| {
-            let Published { document } = serde_json::from_value(answer).map_err(|error| RpcError::internal(error))?;
+            let Published { document } = serde_json::from_value(answer).map_err(RpcError::internal)?;
             let opened = document.open_for::<Snapshot>(
                 &self.identity.deployment,
                 &self.identity.trust.current(),

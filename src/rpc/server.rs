@@ -121,7 +121,7 @@ impl Secured {
         let verified = verify_request(&parts, auth, &self.identity.trust.current(), &self.identity.deployment)
             .map_err(|error| Refused::not_believed(&error, None))?;
         let digest = Some(verified.digest);
-        let no_such = |failure: Failure| Refused { reason: "no_such_method", failure, digest };
+        let no_such = |failure: Failure| Refused { reason: "no_such_method", failure: Box::new(failure), digest };
         // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
         // accepted through another.
         let method = method
@@ -141,7 +141,7 @@ impl Secured {
         if !method.allowed.permits(&roles) {
             let required = method.allowed.describe().to_owned();
             let error = AuthError::Forbidden { key_id: verified.key_id, required };
-            let failure = RpcError::forbidden(error.to_string()).to_failure();
+            let failure = Box::new(RpcError::forbidden(error.to_string()).to_failure());
             return Err(Refused { reason: error.kind(), failure, digest });
         }
         let caller = Caller { sender: verified.sender, key_id: Some(verified.key_id), roles, request_id: verified.id };
@@ -181,13 +181,14 @@ struct Admitted {
 struct Refused {
     /// One stable word for counters.
     reason: &'static str,
-    failure: Failure,
+    /// Boxed: it is far larger than what is usually returned.
+    failure: Box<Failure>,
     digest: Option<[u8; 32]>,
 }
 
 impl Refused {
     fn not_believed(error: &AuthError, digest: Option<[u8; 32]>) -> Self {
-        let failure = RpcError::unauthorized(error.to_string()).to_failure();
+        let failure = Box::new(RpcError::unauthorized(error.to_string()).to_failure());
         Self { reason: error.kind(), failure, digest }
     }
 }
@@ -211,7 +212,7 @@ impl Dispatcher for Secured {
                 return if is_work {
                     Disposition::Poison(format!("refused: {}", failure.message))
                 } else {
-                    self.reply(&incoming, digest, Err(failure))
+                    self.reply(&incoming, digest, Err(*failure))
                 };
             }
         };

@@ -190,6 +190,8 @@ pub fn find(topic: Topic, name: &str) -> Option<&'static Method> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     #[test]

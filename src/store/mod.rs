@@ -197,6 +197,8 @@ pub fn body<T: DeserializeOwned>(table: &'static str, row: &AnyRow) -> Result<T,
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     async fn fresh() -> (tempfile::TempDir, Database) {

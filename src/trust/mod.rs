@@ -5,9 +5,9 @@
 //! | [`rules`] | a policy made ready: checks by name, targets compiled |
 //! | [`boot`] | which boot of a node something belongs to |
 //! | [`state`] | what is remembered of one check of one node |
-//! | [`fold`] | one result into that memory |
+//! | [`mod@fold`] | one result into that memory |
 //! | [`standing`] | what sticks to a node in a pool: distrust, releases, overrides |
-//! | [`judge`] | the level of a node in a pool, now |
+//! | [`mod@judge`] | the level of a node in a pool, now |
 //! | [`reason`] | why, as a sentence |
 //! | [`node`] | all of it for one node: record a result, review, quarantine, release, bury, register again |
 //! | [`loosen`] | what in a new policy asks for less than the old one |

@@ -93,15 +93,19 @@ fn every_value_keeps_its_line_in_the_order_written() {
 fn later_files_win_and_folders_are_read_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    std::fs::write(path("main"), format!("{MINIMAL}[checks]\nbatch_size = 1\nmax_recasts = 1\nmax_outstanding = 1\n"))
-        .unwrap();
-    std::fs::write(path("20.conf"), "[checks]\nbatch_size = 20\n").unwrap();
-    std::fs::write(path("10.conf"), "[checks]\nbatch_size = 10\nmax_recasts = 10\n").unwrap();
-    std::fs::write(path("30.conf.bak"), "[checks]\nbatch_size = 30\n").unwrap();
-    std::fs::write(path(".40.conf"), "[checks]\nbatch_size = 40\n").unwrap();
+    std::fs::write(
+        path("main"),
+        format!("{MINIMAL}[openattestation]\nbatch_size = 1\nconcurrency = 1\ntimeout_s = 1\n"),
+    )
+    .unwrap();
+    std::fs::write(path("20.conf"), "[openattestation]\nbatch_size = 20\n").unwrap();
+    std::fs::write(path("10.conf"), "[openattestation]\nbatch_size = 10\nconcurrency = 10\n").unwrap();
+    std::fs::write(path("30.conf.bak"), "[openattestation]\nbatch_size = 30\n").unwrap();
+    std::fs::write(path(".40.conf"), "[openattestation]\nbatch_size = 40\n").unwrap();
     let sources = Sources { files: vec![path("main")], dirs: vec![dir.path().to_owned()], env: vec![] };
     let (settings, warnings) = Settings::load(&sources).unwrap();
-    assert_eq!((settings.checks.batch_size, settings.checks.max_recasts, settings.checks.max_outstanding), (20, 10, 1));
+    let oat = settings.openattestation;
+    assert_eq!((oat.batch_size, oat.concurrency, oat.timeout.as_secs()), (20, 10, 1));
     assert!(warnings.iter().all(|warning| warning.message.contains("chmod 640")), "{warnings:?}");
 }
 

@@ -51,8 +51,8 @@ fn references_cannot_fill_the_memory() {
     let fan = "$run_dir$run_dir$run_dir$run_dir$run_dir$run_dir$run_dir$run_dir";
     assert!(with(&format!("[pool]\nrun_dir = /{fan}\n")).is_err());
     // Deep and wide, but every option is named by the next one only.
-    let wide = "$control_exchange".repeat(2_000);
-    assert!(with(&format!("[DEFAULT]\ncontrol_exchange = {}\n[command]\nuser = {wide}\n", "x".repeat(1_000))).is_err());
+    let wide = "$exchange".repeat(2_000);
+    assert!(with(&format!("[notifications]\nexchange = {}\nproject_id = {wide}\n", "x".repeat(1_000))).is_err());
 }
 
 #[test]

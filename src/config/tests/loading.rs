@@ -9,14 +9,11 @@ fn two_options_start_everything_and_the_rest_has_defaults() {
     let (settings, warnings) = load(MINIMAL).unwrap();
     assert_eq!(warnings, []);
     assert_eq!(settings.deployment.as_str(), "cloud-1");
-    assert_eq!(settings.bus.control_exchange, "spice");
     assert_eq!(settings.bus.rpc_response_timeout, Duration::from_secs(60));
-    assert_eq!(settings.bus.agents_transport_url.reveal(), "rabbit://spice:pw@host:5672/spice");
     assert_eq!(settings.notifications.transport_url, settings.bus.transport_url);
     assert_eq!(settings.notifications.topics, ["notifications"]);
-    assert_eq!(settings.notifications.retry, None);
     assert_eq!(settings.notifications.declare, DeclareSetting::Passive);
-    assert_eq!(settings.bus.rabbit.rabbit_transient_queues_ttl, 1800);
+    assert_eq!(settings.bus.rabbit.heartbeat_timeout_threshold, 60);
     assert!(settings.bus.rabbit.direct_mandatory_flag);
     assert_eq!(settings.security.key_dir, Path::new("/var/lib/spice/keys"));
     assert_eq!(settings.database.connection(Role::Nodes).reveal(), "sqlite:////var/lib/spice/spice-nodes.sqlite");
@@ -30,18 +27,16 @@ fn two_options_start_everything_and_the_rest_has_defaults() {
 fn values_reach_the_settings() {
     let settings = settings(
         "state_dir = /srv/spice\n[oslo_messaging_rabbit]\nssl = Yes\nkombu_reconnect_delay = 0.5\nssl_ca_file: /etc/ca.pem\n\
-         [oslo_messaging_notifications]\ntopics = notifications, spice_notifications\nretry = 3\n[metrics]\nlisten = localhost:9180\n\
-         [notifications]\nresults = none\n[agents]\ntransport_url = rabbit://a:b@h/agents\n[adapter]\nnames = command\n\
+         [oslo_messaging_notifications]\ntopics = notifications, spice_notifications\n[metrics]\nlisten = localhost:9180\n\
+         [notifications]\nresults = none\n[adapter]\nnames = command\n\
          [openattestation]\nurl = https://oat:8443\nauth_blob = xyz\n[spicectl]\nsender = admin\n",
     );
     assert!(settings.bus.rabbit.ssl);
     assert!((settings.bus.rabbit.kombu_reconnect_delay - 0.5).abs() < f64::EPSILON);
     assert_eq!(settings.bus.rabbit.ssl_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
     assert_eq!(settings.notifications.topics, ["notifications", "spice_notifications"]);
-    assert_eq!(settings.notifications.retry, Some(3));
     assert_eq!(settings.notifications.results, ResultsSetting::None);
     assert_eq!(settings.metrics.listen.unwrap().to_string(), "127.0.0.1:9180");
-    assert_eq!(settings.bus.agents_transport_url.reveal(), "rabbit://a:b@h/agents");
     assert_eq!(settings.security.trust_dir, Path::new("/srv/spice/trust"));
     assert_eq!(settings.openattestation.auth_blob.unwrap().reveal(), "xyz");
     assert_eq!(settings.spicectl.sender.as_deref(), Some("admin"));
@@ -50,7 +45,7 @@ fn values_reach_the_settings() {
 #[test]
 fn all_faults_come_together_each_with_its_line() {
     let faults = load(
-        "[DEFAULT]\ntransport_ulr = rabbit://h/\ndebug = maybe\n[spise]\nx = 1\n[checks]\nbatch_size = 201\ncoalesce_ms = 5\nnonsense\n",
+        "[DEFAULT]\ntransport_ulr = rabbit://h/\ndebug = maybe\n[spise]\nx = 1\n[openattestation]\nbatch_size = 201\ncoalesce_ms = 5\nnonsense\n",
     )
     .unwrap_err();
     let text = shown(&faults);
@@ -58,8 +53,8 @@ fn all_faults_come_together_each_with_its_line() {
         "spice.conf:2: there is no option \"transport_ulr\" in [DEFAULT]; did you mean transport_url?",
         "spice.conf:3: [DEFAULT] debug: \"maybe\" is not true or false",
         "spice.conf:5: there is no section [spise]; did you mean [spice]?",
-        "spice.conf:7: [checks] batch_size: \"201\" is not a whole number from 1 to 200",
-        "spice.conf:8: there is no option \"coalesce_ms\" in [checks]; it belongs into [pool]",
+        "spice.conf:7: [openattestation] batch_size: \"201\" is not a whole number from 1 to 200",
+        "spice.conf:8: there is no option \"coalesce_ms\" in [openattestation]; it belongs into [pool]",
         "spice.conf:9: no = in this line",
         "[DEFAULT] transport_url must be set",
         "[spice] deployment must be set",
@@ -84,7 +79,7 @@ fn contradictions_are_faults() {
         ("[pool]\nrun_dir = run/spice\n", "absolute path"),
         ("[adapter]\nnames = comand\n", "Did you mean command?"),
         ("[notifications]\nresults = change\n", "Did you mean changes?"),
-        ("[checks]\nbatch_size =\n", "has no value"),
+        ("[openattestation]\nbatch_size =\n", "has no value"),
         ("[nodes]\nhistory_days = 9999999999999999999999\n", "from 1 to 3650"),
         ("[oslo_messaging_rabbit]\nkombu_reconnect_delay = NaN\n", "a number from 0 to 4.5"),
         ("[DEFAULT]\ntransport_url = amqps://a:hunter2@h/\n", "rabbit://"),
@@ -103,6 +98,7 @@ fn what_works_but_deserves_a_look_is_a_warning() {
         ("[openattestation]\nurl = http://oat\ninsecure_http = true\n", "lab only"),
         ("[metrics]\nlisten = 0.0.0.0:9180\n", "loopback"),
         ("[oslo_messaging_rabbit]\nrabbit_ha_queues = true\n", "no effect"),
+        ("[oslo_messaging_notifications]\nretry = 3\n", "no effect"),
         ("[oslo_messaging_rabbit]\nkombu_missing_consumer_retry_timeout = 61\n", "longer than"),
         ("[oslo_messaging_rabbit]\nssl_ca_file = /ca\n", "not used"),
     ] {
@@ -150,27 +146,27 @@ fn the_environment_wins_by_oslo_names() {
         env: vec![env("OS_SPICE__DEPLOYMENT", "cloud-2"), env("OS_AUTH_URL", "x"), env("OS_NOVA__X", "y")],
     };
     assert_eq!(Settings::load(&sources).unwrap().0.deployment.as_str(), "cloud-2");
-    sources.env = vec![env("OS_CHECKS__BATCH_SIZE", "0")];
+    sources.env = vec![env("OS_OPENATTESTATION__BATCH_SIZE", "0")];
     let faults = Settings::load(&sources).unwrap_err();
     assert!(
-        shown(&faults).starts_with("environment variable OS_CHECKS__BATCH_SIZE: [checks] batch_size"),
+        shown(&faults).starts_with("environment variable OS_OPENATTESTATION__BATCH_SIZE: [openattestation] batch_size"),
         "{faults:?}"
     );
 }
 
 #[test]
 fn secrets_show_nowhere() {
-    let secrets = "[agents]\ntransport_url = rabbit://a:hunter2@h/\n[openattestation]\nauth_blob = hunter2\n\
+    let secrets = "[openattestation]\nauth_blob = hunter2\n\
                    [database]\nconnection = mysql://u:hunter2@h/db\n[oslo_messaging_notifications]\ntransport_url = rabbit://n:hunter2@h/\n";
     let text = format!("{:?}", settings(secrets));
     assert!(text.contains("<secret>") && !text.contains("hunter2"), "{text}");
     assert_eq!(Secret::new("x").to_string(), "<secret>");
     for bad in [
-        "[agents]\ntransport_url = http://hunter2\n",
-        "[agents]\ntransport_url = rabbit://a:$hunter2@h/\n",
-        "[agents]\ntransport_url = rabbit://a:b\n  hunter2\n",
+        "[oslo_messaging_notifications]\ntransport_url = http://hunter2\n",
+        "[oslo_messaging_notifications]\ntransport_url = rabbit://a:$hunter2@h/\n",
+        "[oslo_messaging_notifications]\ntransport_url = rabbit://a:b\n  hunter2\n",
         "[openattestation]\nauth_blob = a\n  hunter2\n",
-        "[agents]\ntransport_url = x\nhunter2\n",
+        "[oslo_messaging_notifications]\ntransport_url = x\nhunter2\n",
         "[database]\nconnection = hunter2\n",
     ] {
         let faults = with(bad).unwrap_err();

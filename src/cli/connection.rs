@@ -42,7 +42,7 @@ pub struct ConnectionArgs {
     /// Name of the cloud
     #[arg(long, value_name = "NAME", global = true)]
     pub deployment: Option<String>,
-    /// Private key to sign with [default: [spicectl] key_file, else admin.pem in [security] key_dir]
+    /// Private key to sign with [default: key_file of section spicectl, else admin.pem in key_dir of section security]
     #[arg(long, value_name = "FILE", env = "SPICE_KEY", hide_env_values = true, global = true)]
     pub key: Option<PathBuf>,
     /// Name under which the trust stores know the key [default: as in the trust directory, else the key file's name]

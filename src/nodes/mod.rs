@@ -1,6 +1,6 @@
 //! Role *nodes*: which nodes are trusted, since when, on what grounds.
 //!
-//! [`trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
+//! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] takes
 //! in what adapters report, [`policy`] what Checks decides, [`timers`] what time alone changes, [`service`] what people
 //! ask. [`publisher`] and [`outbox`] tell the others.

@@ -222,8 +222,8 @@ async fn a_monitoring_plugin_of_debian_judges_nodes() {
     let program = std::path::Path::new("/usr/lib/nagios/plugins/check_dummy");
     let sha256 = hex::encode(spice::security::keys::sha256(&std::fs::read(program).unwrap()));
     let manifest = json!({
-        "name": "dummy", "program": program, "sha256": sha256, "style": "nagios", "exit_codes": { "1": "error" },
-        "parameters": { "state": { "type": "integer", "min": 0, "max": 3 } }, "argv": ["{state}", "{node}"],
+        "name": "dummy", "program": program, "sha256": sha256, "style": "nagios", "timeout_s": 10, "exit_codes": { "1": "error" },
+        "parameters": { "state": { "type": "integer", "required": true, "min": 0, "max": 3 } }, "argv": ["{state}", "{node}"],
     });
     std::fs::write(cloud.dir.path().join("plugins/dummy.json"), manifest.to_string()).unwrap();
     // The plugin's user must be able to reach nothing else of this folder, and the service nothing it does not own.
@@ -234,7 +234,13 @@ async fn a_monitoring_plugin_of_debian_judges_nodes() {
         let check =
             json!({ "name": name, "adapter": "command", "parameters": parameters, "schedule": { "every": "1h" } });
         cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
-        eventually(&format!("node-3 is {trust}"), async || cloud.level("node-3").await == trust).await;
+        eventually("it has run", async || {
+            let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": "node-3", "check": name })).await;
+            stored.as_array().is_some_and(|stored| !stored.is_empty())
+        })
+        .await;
+        let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": "node-3", "check": name })).await;
+        assert_eq!(cloud.level("node-3").await, trust, "{stored}");
     }
     let shown = cloud.admin(Topic::Nodes, "node_show", json!({ "name": "node-3" })).await;
     assert_eq!(shown["checks"]["bad"]["reason"], "CRITICAL: node-3", "{shown}");

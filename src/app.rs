@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adapter::registry;
-use crate::bus::{Bus, BusOptions, Declare, NotificationOptions, RabbitOptions};
+use crate::bus::{Bus, BusOptions};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BusSettings, DeclareSetting, RabbitSettings, ResultsSetting};
-use crate::config::{Settings, Sources};
+use crate::config::{ResultsSetting, Settings, Sources};
 use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey, bootstrap};
@@ -64,7 +63,7 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
     make_first_keys(settings, all_in_one).context("making the first keys")?;
     let trust = SharedTrustStore::open(&settings.security.trust_dir)
         .with_context(|| format!("reading the trust store {}", settings.security.trust_dir.display()))?;
-    let bus = Bus::start(bus_options(settings), "spiced").context("starting the bus")?;
+    let bus = Bus::start(settings.bus_options(), "spiced").context("starting the bus")?;
     let mut app = App { bus: bus.clone(), notification_bus: None, running: Vec::new(), databases: Vec::new() };
     let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
@@ -186,7 +185,7 @@ impl App {
         }
         let options = BusOptions {
             transport_url: settings.notifications.transport_url.reveal().clone(),
-            ..bus_options(settings)
+            ..settings.bus_options()
         };
         let bus = Bus::start(options, "spiced notifications")?;
         self.notification_bus = Some(bus.clone());
@@ -256,55 +255,6 @@ fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
             ResultsSetting::None => ResultVolume::None,
         },
     })
-}
-
-/// The bus as the settings have it.
-#[must_use]
-pub fn bus_options(settings: &Settings) -> BusOptions {
-    let BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit } = &settings.bus;
-    BusOptions {
-        transport_url: transport_url.reveal().clone(),
-        rabbit: rabbit_options(rabbit),
-        rpc_response_timeout: *rpc_response_timeout,
-        rpc_ping_enabled: *rpc_ping_enabled,
-        notifications: NotificationOptions {
-            exchange: settings.notifications.exchange.clone(),
-            topics: settings.notifications.topics.clone(),
-            declare: match settings.notifications.declare {
-                DeclareSetting::Passive => Declare::Passive,
-                DeclareSetting::Active => Declare::Active,
-            },
-        },
-        ..BusOptions::default()
-    }
-}
-
-fn rabbit_options(rabbit: &RabbitSettings) -> RabbitOptions {
-    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    RabbitOptions {
-        rabbit_login_method: rabbit.rabbit_login_method.clone(),
-        amqp_durable_queues: rabbit.amqp_durable_queues,
-        amqp_auto_delete: rabbit.amqp_auto_delete,
-        rabbit_quorum_queue: rabbit.rabbit_quorum_queue,
-        rabbit_transient_quorum_queue: rabbit.rabbit_transient_quorum_queue,
-        rabbit_quorum_delivery_limit: rabbit.rabbit_quorum_delivery_limit,
-        rabbit_quorum_max_memory_length: rabbit.rabbit_quorum_max_memory_length,
-        rabbit_quorum_max_memory_bytes: rabbit.rabbit_quorum_max_memory_bytes,
-        // Our own fanout and reply queues are exclusive: they vanish without it.
-        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
-        rabbit_qos_prefetch_count: rabbit.rabbit_qos_prefetch_count,
-        heartbeat_timeout_threshold: rabbit.heartbeat_timeout_threshold,
-        kombu_reconnect_delay: rabbit.kombu_reconnect_delay,
-        kombu_missing_consumer_retry_timeout: rabbit.kombu_missing_consumer_retry_timeout,
-        rabbit_retry_interval: rabbit.rabbit_retry_interval,
-        rabbit_retry_backoff: rabbit.rabbit_retry_backoff,
-        rabbit_interval_max: rabbit.rabbit_interval_max,
-        direct_mandatory_flag: rabbit.direct_mandatory_flag,
-        ssl: rabbit.ssl,
-        ssl_ca_file: text(&rabbit.ssl_ca_file),
-        ssl_cert_file: text(&rabbit.ssl_cert_file),
-        ssl_key_file: text(&rabbit.ssl_key_file),
-    }
 }
 
 /// Providers as the settings have them.

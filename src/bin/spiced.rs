@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         spice::adapter::command::launch_main();
     }
     let arguments = Arguments::parse();
-    let sources = Sources { files: arguments.config_file, dirs: arguments.config_dir, env: std::env::vars().collect() };
+    let sources = Sources { files: arguments.config_file, dirs: arguments.config_dir, env: environment() };
     let (settings, warnings) = match Settings::load(&sources) {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -67,6 +67,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The environment; what is no text cannot be an option of ours.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 async fn run(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<()> {

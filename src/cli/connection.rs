@@ -10,7 +10,6 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use crate::app;
 use crate::bus::Bus;
 use crate::cli::error::{CliError, Exit};
 use crate::clock::SystemClock;
@@ -141,7 +140,7 @@ impl ConnectionArgs {
             SharedTrustStore::fixed(trust),
             SystemClock::shared(),
         );
-        let bus = Bus::start(app::bus_options(&settings), "spicectl")
+        let bus = Bus::start(settings.bus_options(), "spicectl")
             .map_err(|error| CliError::local(error.to_string()).hint("correct transport_url in the configuration"))?;
         if let Err(error) = bus.reached(BROKER_PATIENCE).await {
             return Err(CliError::unavailable(format!("{error}").replace("; it is retried in the background", ""))

@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | as written | `file`, `lines` | every assignment with its place, and what is no assignment |
 //! | as meant | `options`, `table`, `values`, `references` | the one table of options; values of the right type and range |
-//! | as used | `settings`, `bus_settings`, `sections` | typed settings per section, contradictions between options found |
+//! | as used | `settings`, `bus_settings`, `sections`, `bus_options` | typed settings per section, contradictions between options found |
 //!
 //! Files are read once, strictly: unknown options and all other faults are reported together, each with its place. The
 //! sample file comes from the same table (`sample`), so it cannot name an option that does not exist.
 
+mod bus_options;
 mod bus_settings;
 mod fault;
 mod file;

@@ -2,18 +2,21 @@
 //!
 //! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
 //! awaited; all three are values. [`dispatch`] moves them with the clock: it stores a batch, signs its ticket, casts it to the
-//! adapter, and reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and other roles
-//! call.
+//! adapter, and reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and
+//! other roles call (`changes`, `events`, `views`).
 
 pub mod adapters;
+mod changes;
 pub mod definition;
 pub mod dispatch;
+mod events;
 pub mod planner;
 pub mod registry;
 pub mod runs;
 pub mod schedule;
 pub mod service;
 pub mod storage;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

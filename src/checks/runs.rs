@@ -240,3 +240,7 @@ impl Runs {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "runs_tests.rs"]
+mod tests;

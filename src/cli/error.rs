@@ -77,7 +77,16 @@ impl std::fmt::Display for CliError {
 impl std::error::Error for CliError {}
 
 impl From<RpcError> for CliError {
-    fn from(error: RpcError) -> Self {
+    fn from(mut error: RpcError) -> Self {
+        // A request that is not believed is refused without a signature: what is told is the refusal, and the way out.
+        if error.kind == Kind::Unauthorized
+            && let Some((_, told)) = error
+                .message
+                .split_once("the message is not signed")
+                .and_then(|(_, rest)| rest.split_once("; it says: "))
+        {
+            error.message = format!("refused (the refusal is not signed): {told}");
+        }
         let (exit, hint) = match error.kind {
             Kind::BadRequest | Kind::NotFound | Kind::Conflict => (Exit::Refused, None),
             Kind::Unauthorized if error.message.starts_with("the answer of") => (
@@ -110,6 +119,15 @@ pub fn unexpected(what: &str) -> CliError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_without_signature_is_told_as_what_it_is() {
+        let told =
+            "the answer of spice-checks is not believed: the message is not signed: sign it; it says: key k is unknown";
+        let error = CliError::from(RpcError::unauthorized(told));
+        assert_eq!(error.message, "refused (the refusal is not signed): key k is unknown");
+        assert!(error.hint.is_some_and(|hint| hint.contains("the service's trust directory")));
+    }
 
     #[test]
     fn every_kind_of_refusal_has_its_documented_code() {

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use crate::cli::error::{CliError, Exit};
 use crate::text::display_safe_to;
 
+/// A terminal that says it is narrower than this does not know its width; a table squeezed into it could not be read.
+const NARROWEST: u16 = 40;
+
 /// How to show an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -168,7 +171,7 @@ fn new_table(header: impl Iterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_FULL_CONDENSED).set_header(header);
     // A pipe gets whole lines; a terminal's width is kept to.
-    if io::stdout().is_terminal() {
+    if io::stdout().is_terminal() && table.width().is_some_and(|width| width >= NARROWEST) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table

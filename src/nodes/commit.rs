@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::nodes::Nodes;
-use crate::nodes::outbox::Lane;
 use crate::nodes::publisher::{Publication, VALID_FOR};
-use crate::nodes::storage::{self, Parcel};
+use crate::nodes::storage::{self, Lane, Parcel};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{Delta, publication};
 use crate::store::{StoreError, to_body};
@@ -36,7 +35,7 @@ impl Nodes {
             entry.previous = head;
             head = storage::save_record(&mut changes, entry).await?;
             // Changes of trust were staged in the order of their entries.
-            let is_of = |change: &crate::nodes::world::TrustChange| {
+            let is_of = |change: &crate::nodes::entry::TrustChange| {
                 change.node == entry.node
                     && matches!(&entry.what, crate::nodes::record::What::Trust { pool, from, to, .. }
                         if *pool == change.pool && *from == change.from && *to == change.to)

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
+use crate::protocol::Level;
 use crate::trust::{NodeTrust, Verdict};
 
 /// A node's row.
@@ -66,4 +67,23 @@ pub struct StoredResult {
     pub counted: bool,
     /// How long it took, in milliseconds.
     pub latency_ms: i64,
+}
+
+/// A change of one node's trust in one pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrustChange {
+    /// The node.
+    pub node: NodeName,
+    /// The pool.
+    pub pool: PoolName,
+    /// Before.
+    pub from: Level,
+    /// After.
+    pub to: Level,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+    /// The entry's number in the record.
+    pub seq: i64,
 }

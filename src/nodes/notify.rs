@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::bus::Notification;
 use crate::clock::Timestamp;
-use crate::nodes::entry::StoredResult;
-use crate::nodes::world::TrustChange;
+use crate::nodes::entry::{StoredResult, TrustChange};
 
 /// Which results are notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

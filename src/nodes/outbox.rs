@@ -9,33 +9,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bus::{Bus, BusError, Notification};
 use crate::nodes::notify::StoredNotification;
-use crate::nodes::storage::{self, Parcel};
+use crate::nodes::storage::{self, Lane, Parcel};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcClient, RpcError};
 use crate::store::Database;
-
-/// A way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Work for Checks: stored outcomes, nodes that changed.
-    Events,
-    /// Notifications for Ceilometer.
-    Notifications,
-}
-
-impl Lane {
-    /// Both.
-    pub const ALL: [Lane; 2] = [Lane::Events, Lane::Notifications];
-
-    /// Its name in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Notifications => "notifications",
-        }
-    }
-}
 
 /// How long a failed sending waits, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));

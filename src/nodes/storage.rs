@@ -29,6 +29,29 @@ pub struct Restored {
     pub outbox: Vec<Parcel>,
 }
 
+/// A way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Work for Checks: stored outcomes, nodes that changed.
+    Events,
+    /// Notifications for Ceilometer.
+    Notifications,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Lane; 2] = [Lane::Events, Lane::Notifications];
+
+    /// Its name in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Notifications => "notifications",
+        }
+    }
+}
+
 /// Something that must be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
-use crate::nodes::entry::{Entry, StoredResult, Tombstone};
-use crate::nodes::outbox::Lane;
+use crate::nodes::entry::{Entry, StoredResult, Tombstone, TrustChange};
 use crate::nodes::record::{RecordEntry, What};
+use crate::nodes::storage::Lane;
 use crate::protocol::digest::PoolsDigest;
 use crate::protocol::{Level, MemberState, Policy, PoolState};
 use crate::security::SignedDocument;
@@ -36,25 +36,6 @@ pub struct World {
     pub last_outbox: i64,
     /// Number and hash of the last entry of the record.
     pub record_head: (i64, String),
-}
-
-/// A change of one node's trust in one pool.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrustChange {
-    /// The node.
-    pub node: NodeName,
-    /// The pool.
-    pub pool: PoolName,
-    /// Before.
-    pub from: Level,
-    /// After.
-    pub to: Level,
-    /// Why, as a sentence.
-    pub reason: String,
-    /// When.
-    pub at: Timestamp,
-    /// The entry's number in the record.
-    pub seq: i64,
 }
 
 /// Changes that are not yet so.

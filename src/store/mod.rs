@@ -1,5 +1,6 @@
 //! The database: connection, migrations, transactions. What the rows mean belongs to the role that owns the table.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,7 +61,11 @@ impl Database {
         };
         let path = path.split('?').next().unwrap_or(path);
         if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
+            // What nodes were found to be is nobody else's business.
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(folder)
                 .map_err(|error| StoreError::Connection(format!("cannot create {}: {error}", folder.display())))?;
         }
         let pool = AnyPoolOptions::new()

@@ -215,3 +215,86 @@ async fn results_and_changes_of_trust_reach_a_real_notification_listener() {
     assert_eq!(change["payload"]["previous_trust"], "unknown");
     assert!(change["payload"]["sequence"].as_i64().unwrap() > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitoring_plugin_of_debian_judges_nodes() {
+    let cloud = Cloud::in_one_process("").await;
+    let program = std::path::Path::new("/usr/lib/nagios/plugins/check_dummy");
+    let sha256 = hex::encode(spice::security::keys::sha256(&std::fs::read(program).unwrap()));
+    let manifest = json!({
+        "name": "dummy", "program": program, "sha256": sha256, "style": "nagios", "timeout_s": 10, "exit_codes": { "1": "error" },
+        "parameters": { "state": { "type": "integer", "required": true, "min": 0, "max": 3 } }, "argv": ["{state}", "{node}"],
+    });
+    std::fs::write(cloud.dir.path().join("plugins/dummy.json"), manifest.to_string()).unwrap();
+    // The plugin's user must be able to reach nothing else of this folder, and the service nothing it does not own.
+    cloud.register_nodes(3).await;
+    cloud.await_adapter("command").await;
+    for (name, state, trust) in [("good", 0, "trusted"), ("bad", 2, "untrusted")] {
+        let parameters = json!({ "plugin": "dummy", "arguments": { "state": state } });
+        let check =
+            json!({ "name": name, "adapter": "command", "parameters": parameters, "schedule": { "every": "1h" } });
+        cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
+        eventually("it has run", async || {
+            let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": "node-3", "check": name })).await;
+            stored.as_array().is_some_and(|stored| !stored.is_empty())
+        })
+        .await;
+        let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": "node-3", "check": name })).await;
+        assert_eq!(cloud.level("node-3").await, trust, "{stored}");
+    }
+    let shown = cloud.admin(Topic::Nodes, "node_show", json!({ "name": "node-3" })).await;
+    assert_eq!(shown["checks"]["bad"]["reason"], "CRITICAL: node-3", "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trust_record_is_a_chain_that_shows_every_change_with_its_cause() {
+    let mut cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(3).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-3", 't').await;
+    cloud.admin(Topic::Nodes, "node_quarantine", json!({ "name": "node-3", "reason": "suspect" })).await;
+    let status = cloud.admin(Topic::Nodes, "status", json!({})).await;
+    cloud.stop("all").await;
+
+    let file = cloud.state().join("spice-nodes.sqlite");
+    let database = spice::store::Database::open(&format!("sqlite://{}", file.display()), "nodes").await.unwrap();
+    let rows =
+        sqlx::query("SELECT body, hash FROM nodes_record ORDER BY seq").fetch_all(database.reader()).await.unwrap();
+    let mut previous = spice::nodes::record::BEGINNING.to_owned();
+    let mut causes = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let (text, hash): (String, String) = (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1));
+        let entry: spice::nodes::record::RecordEntry = serde_json::from_str(&text).unwrap();
+        assert_eq!(entry.seq, i64::try_from(index).unwrap() + 1);
+        assert_eq!(entry.previous, previous, "each entry covers the one before it");
+        assert_eq!(spice::nodes::record::hash(&text), hash);
+        previous = hash;
+        causes.push(entry.cause);
+    }
+    assert_eq!(status["record_head"], previous.as_str(), "what the heartbeat names is the end of the chain");
+    // Three registrations, three first passes, one quarantine with the change of trust it makes.
+    assert_eq!(causes.len(), 8, "{causes:?}");
+    assert!(causes.iter().any(|cause| cause.starts_with("check attestation run ")), "{causes:?}");
+    assert_eq!(causes.last().unwrap(), "quarantined by admin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_shows_an_unknown_node_as_trusted_and_says_so() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(2).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-2", 't').await;
+    cloud.oat.order(json!({ "up": false })).await;
+    cloud.admin(Topic::Nodes, "node_create", json!({ "name": "node-9" })).await;
+    cloud.await_in_file("node-9", '-').await;
+    let hours = json!({ "name": "node-9", "hours": 2, "reason": "verifier in repair" });
+    cloud.admin(Topic::Nodes, "node_override", hours).await;
+    cloud.await_in_file("node-9", 'o').await;
+    let pool = cloud.admin(Topic::Nodes, "pool_show", json!({ "name": "default" })).await;
+    assert_eq!(pool["overridden"], 1);
+    cloud.admin(Topic::Nodes, "node_override_end", json!({ "name": "node-9" })).await;
+    cloud.await_in_file("node-9", '-').await;
+    let maintenance = json!({ "name": "node-9", "hours": 2, "reason": "new memory" });
+    cloud.admin(Topic::Nodes, "node_maintenance", maintenance).await;
+    assert_eq!(cloud.level("node-9").await, "unknown", "maintenance never makes a node trusted");
+}

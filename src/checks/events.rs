@@ -1,0 +1,95 @@
+//! What other roles tell: an adapter lives, outcomes are stored, nodes changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::checks::{Checks, storage};
+use crate::names::{AdapterName, NodeName};
+use crate::protocol::{RunOrder, Status};
+use crate::rpc::{Caller, RpcError};
+use crate::security::Role;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Announcement {
+    adapter: AdapterName,
+    instance: String,
+    schema: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    run: String,
+    batch: i64,
+    outcomes: BTreeMap<NodeName, Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodesChanged {
+    nodes: BTreeSet<NodeName>,
+    #[serde(rename = "cause")]
+    _cause: IgnoredAny,
+}
+
+impl Checks {
+    pub(super) async fn adapter_announce(
+        &self,
+        caller: &Caller,
+        announcement: Announcement,
+    ) -> Result<Value, RpcError> {
+        let Announcement { adapter, instance, schema } = announcement;
+        if !caller.roles.contains(&Role::Adapter(adapter.clone())) {
+            return Err(RpcError::forbidden(format!("{} may not announce adapter {adapter}", caller.sender)));
+        }
+        if schema.to_string().len() > 262_144 || instance.len() > 255 {
+            return Err(RpcError::bad_request("the announcement is too large"));
+        }
+        crate::adapter::schema::compile(&schema).map_err(RpcError::bad_request)?;
+        let mut state = self.state.lock().await;
+        let instance = crate::text::display_safe(&instance);
+        if state.adapters.announced(&adapter, &instance, &schema, self.clock.monotonic()) {
+            let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+            storage::save_schema(&mut changes, adapter.as_str(), &schema).await.map_err(RpcError::internal)?;
+            changes.commit().await.map_err(RpcError::internal)?;
+            tracing::info!(adapter = %adapter, instance, "an adapter announced itself");
+        }
+        Ok(Value::Null)
+    }
+
+    pub(super) async fn results_stored(&self, stored: Stored) -> Result<Value, RpcError> {
+        let order: RunOrder = stored.run.parse().map_err(RpcError::bad_request)?;
+        let mut state = self.state.lock().await;
+        let now = self.clock.now();
+        let Some((run, complete)) = state.runs.stored(order, stored.batch, &stored.outcomes, now) else {
+            return Ok(Value::Null);
+        };
+        let trimmed = state.runs.trim();
+        let batch = (!complete).then(|| state.runs.batch(order, stored.batch).cloned()).flatten();
+        // Only Checks' own view of a run: should this be lost, its redelivery or the deadline repairs it.
+        let saved = async {
+            let mut changes = self.database.begin().await?;
+            match &batch {
+                Some(batch) => storage::save_batch(&mut changes, batch).await?,
+                None => storage::delete_batch(&mut changes, order, stored.batch).await?,
+            }
+            storage::save_run(&mut changes, &run).await?;
+            for order in trimmed {
+                storage::delete_run(&mut changes, order).await?;
+            }
+            changes.commit().await
+        };
+        saved.await.map_err(RpcError::internal)?;
+        Ok(Value::Null)
+    }
+
+    pub(super) async fn nodes_changed(&self, changed: NodesChanged) -> Result<Value, RpcError> {
+        self.fetch_inventory(None).await;
+        self.check_at_once(&changed.nodes).await?;
+        Ok(Value::Null)
+    }
+}

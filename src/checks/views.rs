@@ -1,0 +1,123 @@
+//! How definitions, runs and the role's health are shown.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::checks::definition::Check;
+use crate::checks::runs::Run;
+use crate::checks::{Checks, State};
+use crate::clock::Timestamp;
+use crate::names::{CheckName, NodeName};
+use crate::protocol::TargetMatcher;
+
+/// How many future runs are shown.
+const NEXT_RUNS: usize = 5;
+impl Checks {
+    pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
+        let next = state
+            .registry
+            .schedule_of(check)
+            .ok()
+            .and_then(|schedule| schedule.next_after(state.anchor(check), self.clock.now()));
+        json!({
+            "name": check.name,
+            "adapter": check.adapter,
+            "enabled": check.enabled,
+            "revision": check.revision,
+            "schedule": check.schedule,
+            "targets": check.targets,
+            "pools": check.pools,
+            "adapter_alive": state.adapters.is_alive(&check.adapter, self.clock.monotonic()),
+            "next_run": next.filter(|_| check.enabled).map(|at| at.to_string()),
+        })
+    }
+
+    pub(super) fn details(&self, state: &State, check: &Check) -> Value {
+        let mut details = serde_json::to_value(check).unwrap_or_default();
+        let schedule = state.registry.schedule_of(check).ok();
+        let next: Vec<Value> = schedule
+            .map(|schedule| {
+                let runs = schedule.next_runs(state.anchor(check), self.clock.now(), NEXT_RUNS);
+                let local = |at: Timestamp| at.to_utc().map(|at| at.with_timezone(&schedule.zone()).to_rfc3339());
+                runs.into_iter().map(|at| json!({ "utc": at.to_string(), "local": local(at) })).collect()
+            })
+            .unwrap_or_default();
+        let mut warnings = Vec::new();
+        if !state.adapters.is_alive(&check.adapter, self.clock.monotonic()) {
+            warnings
+                .push(format!("no living adapter named {}; until one starts, every result is an error", check.adapter));
+        }
+        let ttl = state.registry.ttl_of(check).map(|ttl| ttl.as_secs()).ok();
+        if let Some(members) = details.as_object_mut() {
+            members.insert("next_runs".to_owned(), json!(if check.enabled { next } else { Vec::new() }));
+            members.insert("effective_ttl_s".to_owned(), json!(ttl));
+            members.insert("splay_s".to_owned(), json!(state.registry.splay_of(check).as_secs()));
+            members.insert("effective_schedule".to_owned(), json!(schedule));
+            members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
+            members.insert("warnings".to_owned(), json!(warnings));
+            members.insert("created_at".to_owned(), json!(check.created_at.to_string()));
+            members.insert("changed_at".to_owned(), json!(check.changed_at.to_string()));
+        }
+        details
+    }
+
+    pub(super) fn status(&self, state: &State) -> Value {
+        let now = self.now();
+        let adapters: BTreeMap<&str, usize> = state.adapters.alive(now.monotonic).collect();
+        json!({
+            "role": "checks",
+            "deployment": self.identity.deployment,
+            "epoch": self.epoch,
+            "policy_number": state.policy_number,
+            "checks": state.registry.checks.len(),
+            "enabled_checks": state.registry.checks.values().filter(|check| check.enabled).count(),
+            "known_nodes": state.inventory.len(),
+            "outstanding": state.runs.outstanding(),
+            "overdue": state.runs.overdue(now.utc).count(),
+            "adapters": adapters,
+            "unsigned_admin": self.identity.unsigned_admin,
+        })
+    }
+}
+
+impl State {
+    pub(super) fn aimed_at(&self, check: &Check) -> Vec<NodeName> {
+        let Ok(matcher) = TargetMatcher::new(&check.targets) else { return Vec::new() };
+        let aimed = self.inventory.iter().filter(|(node, labels)| matcher.matches(node, labels));
+        aimed.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// From when an interval schedule counts, for showing its next runs.
+    pub(super) fn anchor(&self, check: &Check) -> Timestamp {
+        self.planner.last_slot(&check.name).unwrap_or(check.changed_at)
+    }
+
+    pub(super) fn profiles(&self) -> Value {
+        let profiles = self.registry.profiles.values().map(|profile| {
+            let users: Vec<&CheckName> = self.registry.users_of(&profile.name).map(|check| &check.name).collect();
+            json!({
+                "name": profile.name,
+                "schedule": profile.schedule,
+                "description": profile.description,
+                "used_by": users,
+            })
+        });
+        profiles.collect()
+    }
+}
+
+/// A run as it is shown.
+pub(super) fn run(run: &Run) -> Value {
+    json!({
+        "run": run.order.to_string(),
+        "check": run.check,
+        "cause": run.cause,
+        "started_at": run.started_at.to_string(),
+        "finished_at": run.finished_at.map(|at| at.to_string()),
+        "nodes": run.total,
+        "done": run.done(),
+        "outcomes": run.outcomes,
+        "finished": run.finished_at.is_some(),
+    })
+}

@@ -11,7 +11,7 @@ use crate::checks::{Checks, views};
 use crate::names::{CheckName, ProfileName};
 use crate::protocol::RunOrder;
 use crate::rpc::table::Method;
-use crate::rpc::{Caller, RpcError, Service, typed};
+use crate::rpc::{Caller, Named, NoArguments, RpcError, Service, typed};
 
 #[async_trait]
 impl Service for Arc<Checks> {
@@ -87,16 +87,6 @@ impl Service for Arc<Checks> {
             other => Err(RpcError::internal(format!("method {other} is in the table but not served"))),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoArguments {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named<T> {
-    name: T,
 }
 
 #[derive(Deserialize)]

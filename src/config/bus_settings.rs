@@ -1,9 +1,12 @@
 //! The settings of the message bus and of the notifications on it.
 
+use std::path::PathBuf;
+
 use super::secret::Secret;
-use super::sections::{BusSettings, DeclareSetting, NotificationSettings, RabbitSettings, ResultsSetting};
+use super::sections::{BusSettings, DeclareSetting, NotificationSettings, ResultsSetting};
 use super::settings::{DEFAULT, full_text, pair, some_text};
 use super::values::Values;
+use crate::bus::RabbitOptions;
 
 const RABBIT: &str = "oslo_messaging_rabbit";
 const OSLO_NOTIFICATIONS: &str = "oslo_messaging_notifications";
@@ -23,9 +26,14 @@ pub(super) fn bus(v: &mut Values) -> BusSettings {
     bus
 }
 
-fn rabbit(v: &mut Values) -> RabbitSettings {
+/// As the bus takes it: empty where not set.
+fn written(path: Option<PathBuf>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn rabbit(v: &mut Values) -> RabbitOptions {
     let [ssl_cert_file, ssl_key_file] = pair(v, RABBIT, "ssl_cert_file", "ssl_key_file");
-    let rabbit = RabbitSettings {
+    let rabbit = RabbitOptions {
         amqp_durable_queues: v.flag(RABBIT, "amqp_durable_queues"),
         amqp_auto_delete: v.flag(RABBIT, "amqp_auto_delete"),
         rabbit_quorum_queue: v.flag(RABBIT, "rabbit_quorum_queue"),
@@ -43,9 +51,11 @@ fn rabbit(v: &mut Values) -> RabbitSettings {
         rabbit_interval_max: v.number(RABBIT, "rabbit_interval_max"),
         direct_mandatory_flag: v.flag(RABBIT, "direct_mandatory_flag"),
         ssl: v.flag(RABBIT, "ssl"),
-        ssl_ca_file: v.path(RABBIT, "ssl_ca_file"),
-        ssl_cert_file,
-        ssl_key_file,
+        ssl_ca_file: written(v.path(RABBIT, "ssl_ca_file")),
+        ssl_cert_file: written(ssl_cert_file),
+        ssl_key_file: written(ssl_key_file),
+        // Our own fanout and reply queues are exclusive: they vanish without it.
+        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
     };
     if rabbit.rabbit_quorum_queue && rabbit.amqp_auto_delete {
         v.refuse(
@@ -54,7 +64,7 @@ fn rabbit(v: &mut Values) -> RabbitSettings {
             "cannot be true together with rabbit_quorum_queue: the broker refuses such queues",
         );
     }
-    if !rabbit.ssl && (rabbit.ssl_ca_file.is_some() || rabbit.ssl_cert_file.is_some()) {
+    if !rabbit.ssl && (!rabbit.ssl_ca_file.is_empty() || !rabbit.ssl_cert_file.is_empty()) {
         v.warn(RABBIT, "ssl", "is false, so the certificates given are not used");
     }
     rabbit

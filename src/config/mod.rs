@@ -33,8 +33,7 @@ pub use sample::sample;
 pub use secret::Secret;
 pub use sections::{
     AdapterSettings, BusSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings, NodesSettings,
-    NotificationSettings, OpenAttestationSettings, PoolSettings, RabbitSettings, ResultsSetting, SecuritySettings,
-    SpicectlSettings,
+    NotificationSettings, OpenAttestationSettings, PoolSettings, ResultsSetting, SecuritySettings, SpicectlSettings,
 };
 pub use settings::{Settings, Sources};
 pub use table::OPTIONS;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+use crate::bus::RabbitOptions;
 use crate::names::AdapterName;
 
 /// The bus of SPICE: `[DEFAULT]` and `[oslo_messaging_rabbit]`.
@@ -17,33 +18,7 @@ pub struct BusSettings {
     /// Whether servers answer oslo.messaging's ping.
     pub rpc_ping_enabled: bool,
     /// Flags and timing of the connection.
-    pub rabbit: RabbitSettings,
-}
-
-/// `[oslo_messaging_rabbit]`, by oslo's names. Times are seconds.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::struct_excessive_bools, missing_docs)] // oslo's option set; the table of options describes each one.
-pub struct RabbitSettings {
-    pub amqp_durable_queues: bool,
-    pub amqp_auto_delete: bool,
-    pub rabbit_quorum_queue: bool,
-    pub rabbit_transient_quorum_queue: bool,
-    pub rabbit_quorum_delivery_limit: u32,
-    pub rabbit_quorum_max_memory_length: u32,
-    pub rabbit_quorum_max_memory_bytes: u32,
-    pub rabbit_qos_prefetch_count: u16,
-    pub rabbit_login_method: String,
-    pub heartbeat_timeout_threshold: u16,
-    pub kombu_reconnect_delay: f64,
-    pub kombu_missing_consumer_retry_timeout: u32,
-    pub rabbit_retry_interval: u32,
-    pub rabbit_retry_backoff: u32,
-    pub rabbit_interval_max: u32,
-    pub direct_mandatory_flag: bool,
-    pub ssl: bool,
-    pub ssl_ca_file: Option<PathBuf>,
-    pub ssl_cert_file: Option<PathBuf>,
-    pub ssl_key_file: Option<PathBuf>,
+    pub rabbit: RabbitOptions,
 }
 
 /// `[oslo_messaging_notifications]` and `[notifications]`.

@@ -17,7 +17,7 @@ use crate::nodes::storage;
 use crate::nodes::world::World;
 use crate::protocol::Level;
 use crate::rpc::table::Method;
-use crate::rpc::{Caller, RpcError, Service, typed};
+use crate::rpc::{Caller, Named, NoArguments, RpcError, Service, typed};
 use crate::security::SignedDocument;
 
 /// Most nodes in one page of a list.
@@ -98,16 +98,6 @@ impl Service for Arc<Nodes> {
             other => Err(RpcError::internal(format!("method {other} is in the table but not served"))),
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoArguments {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named<T> {
-    name: T,
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ pub mod server;
 pub mod table;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -55,6 +56,19 @@ pub trait Service: Send + Sync {
         caller: Caller,
         args: Map<String, Value>,
     ) -> Result<Value, RpcError>;
+}
+
+/// The arguments of a method that takes none.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+/// The arguments of a method about one thing.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named<T> {
+    /// Its name.
+    pub name: T,
 }
 
 /// Arguments as a typed value; unknown and missing ones are a clear error.

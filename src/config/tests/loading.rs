@@ -33,7 +33,7 @@ fn values_reach_the_settings() {
     );
     assert!(settings.bus.rabbit.ssl);
     assert!((settings.bus.rabbit.kombu_reconnect_delay - 0.5).abs() < f64::EPSILON);
-    assert_eq!(settings.bus.rabbit.ssl_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(settings.bus.rabbit.ssl_ca_file, "/etc/ca.pem");
     assert_eq!(settings.notifications.topics, ["notifications", "spice_notifications"]);
     assert_eq!(settings.notifications.results, ResultsSetting::None);
     assert_eq!(settings.metrics.listen.unwrap().to_string(), "127.0.0.1:9180");

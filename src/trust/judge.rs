@@ -10,7 +10,7 @@ use super::node::{NodeFacts, NodeTrust, Quarantine};
 use super::reason::Reason;
 use super::rules::{Rule, Rules};
 use super::standing::{Standing, expires_at};
-use super::state::{CheckState, Pass};
+use super::state::{CheckState, FORGOTTEN, Pass};
 
 /// What the rules say about one node in one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +198,9 @@ fn missing(
         };
     };
     let ends = expires_at(pass, check);
-    if state.generation_of(check) != Some(pass.generation) {
+    if pass.generation == FORGOTTEN {
+        Reason::Forgotten { check: name }
+    } else if state.generation_of(check) != Some(pass.generation) {
         Reason::Redefined { check: name, revision: check.revision }
     } else if pass.boot != facts.boots.count() {
         Reason::Rebooted { check: name }

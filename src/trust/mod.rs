@@ -5,11 +5,13 @@
 //! | [`rules`] | a policy made ready: checks by name, targets compiled |
 //! | [`boot`] | which boot of a node something belongs to |
 //! | [`state`] | what is remembered of one check of one node |
+//! | [`observation`] | a result as it came in, and how old it is |
 //! | [`mod@fold`] | one result into that memory |
 //! | [`standing`] | what sticks to a node in a pool: distrust, releases, overrides |
 //! | [`mod@judge`] | the level of a node in a pool, now |
 //! | [`reason`] | why, as a sentence |
-//! | [`node`] | all of it for one node: record a result, review, quarantine, release, bury, register again |
+//! | [`node`] | all of it for one node: record a result, review, quarantine, release |
+//! | [`tombstone`] | what a deleted node leaves behind, and what a node registered again inherits |
 //! | [`loosen`] | what in a new policy asks for less than the old one |
 //!
 //! A role uses [`NodeTrust::record`] for every result and [`NodeTrust::review`] after it, after every change of policy
@@ -37,6 +39,8 @@
 //! - **An override** is dropped, not suspended, when the node is untrusted, changes its boot or identity, or is released.
 //! - **Release** forgives the failures up to the newest known one; the count in a row stands, so the next failure
 //!   distrusts again. Passes whose evidence is not newer than the release are forgotten.
+//! - **Deletion** changes nothing but that passes no longer count: failures and what passes had ended are remembered, so
+//!   that a pass taken back after the node was registered again still lets the failures before it count.
 //! - **Boots** are compared per source, since an agent's boot id and a TPM's reset count are different texts.
 
 pub mod boot;
@@ -44,10 +48,12 @@ pub mod fold;
 pub mod judge;
 pub mod loosen;
 pub mod node;
+pub mod observation;
 pub mod reason;
 pub mod rules;
 pub mod standing;
 pub mod state;
+pub mod tombstone;
 
 #[cfg(test)]
 mod tests;
@@ -55,10 +61,11 @@ mod tests;
 use std::time::Duration;
 
 pub use boot::{BootSeen, Boots};
-pub use fold::{Folded, Note, Observation, Reporter, fold};
+pub use fold::{Folded, Note, fold};
 pub use judge::{Verdict, judge};
 pub use loosen::{Loosening, loosens};
 pub use node::{Maintenance, NodeFacts, NodeTrust, Quarantine, Recorded, Review};
+pub use observation::{Observation, Reporter};
 pub use reason::Reason;
 pub use rules::{Rule, Rules};
 pub use standing::{Distrust, Override, OverrideError, Spent, Standing};

@@ -11,8 +11,9 @@ use crate::text::display_safe;
 
 use super::MAX_SKEW;
 use super::boot::{BootSeen, Boots};
-use super::fold::{Folded, Note, Observation, Reporter, fold};
+use super::fold::{Folded, Note, fold};
 use super::judge::{Verdict, judge};
+use super::observation::{Observation, Reporter};
 use super::rules::{Rule, Rules};
 use super::standing::{Override, OverrideError, Standing};
 use super::state::{CheckState, Pass};
@@ -263,43 +264,5 @@ impl NodeTrust {
     /// Ends the override in `pool`; true if there was one.
     pub fn revoke_override(&mut self, pool: &PoolName) -> bool {
         self.standings.get_mut(pool).is_some_and(|standing| standing.overriding.take().is_some())
-    }
-
-    /// What stays when the node is deleted, to be kept by name and by identity.
-    #[must_use]
-    pub fn tombstone(&self) -> Self {
-        Self {
-            facts: self.facts.clone(),
-            quarantine: self.quarantine.clone(),
-            maintenance: None,
-            checks: self.checks.iter().map(|(name, state)| (name.clone(), state.tombstone())).collect(),
-            standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit())).collect(),
-        }
-    }
-
-    /// A node registered again, with the tombstones found by its name and by its identity.
-    #[must_use]
-    pub fn registered_again(identity: &str, tombstones: &[Self], now: Timestamp) -> Self {
-        let mut node = Self::new(identity);
-        node.facts.forget_up_to = Some(now);
-        for tombstone in tombstones {
-            node.quarantine = node.quarantine.take().or_else(|| tombstone.quarantine.clone());
-            for (name, theirs) in &tombstone.checks {
-                let state = match node.checks.remove(name) {
-                    Some(mine) => mine.merge_tombstone(theirs),
-                    None => theirs.clone(),
-                };
-                node.checks.insert(name.clone(), state);
-            }
-            for (name, theirs) in &tombstone.standings {
-                let inherited = theirs.inherit();
-                let standing = match node.standings.remove(name) {
-                    Some(mine) => mine.merge(&inherited),
-                    None => inherited,
-                };
-                node.standings.insert(name.clone(), standing);
-            }
-        }
-        node
     }
 }

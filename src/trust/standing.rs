@@ -223,7 +223,7 @@ impl Standing {
         self.spend(&check.name, Spent { evidence, run: future.map(|pass| pass.order).max() })
     }
 
-    fn spend(&mut self, check: &CheckName, more: Spent) -> bool {
+    pub(super) fn spend(&mut self, check: &CheckName, more: Spent) -> bool {
         let before = self.spent.get(check).copied().unwrap_or_default();
         let after = before.also(more);
         if before != after {
@@ -241,34 +241,6 @@ impl Standing {
                 self.forgiven.insert(name.clone(), failure.order);
             }
         }
-    }
-
-    /// What a node that is registered again inherits from the one that was deleted: everything but the override.
-    #[must_use]
-    pub fn inherit(&self) -> Self {
-        Self { overriding: None, ..self.clone() }
-    }
-
-    /// Two inheritances as one: what either distrusts is distrusted, what both forgave is forgiven.
-    #[must_use]
-    pub fn merge(mut self, other: &Self) -> Self {
-        for (name, distrust) in &other.distrust {
-            let mine = self.distrust.entry(name.clone()).or_insert_with(|| distrust.clone());
-            mine.last_failure = mine.last_failure.max(distrust.last_failure);
-            mine.failed_at = mine.failed_at.max(distrust.failed_at);
-            mine.since = mine.since.min(distrust.since);
-        }
-        self.forgiven.retain(|name, mine| {
-            other.forgiven.get(name).is_some_and(|theirs| {
-                *mine = (*mine).min(*theirs);
-                true
-            })
-        });
-        for (name, spent) in &other.spent {
-            self.spend(name, *spent);
-        }
-        self.overriding = None;
-        self
     }
 
     /// Takes an override.

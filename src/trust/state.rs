@@ -5,10 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::protocol::{CheckPolicy, Judgement, RunOrder, Status};
 
-use super::fold::Reporter;
+use super::observation::Reporter;
 
 /// Fewest passes kept of each kind, so that taking one back leaves the one before.
 const MIN_PASSES: usize = 2;
+/// The generation of marks that belong to no definition in force; real ones begin at 1.
+pub(super) const FORGOTTEN: u32 = 0;
 /// Closed runs (error, timeout, late pass) kept one by one; older ones are covered by [`CheckState::closed_up_to`].
 const CLOSED_KEPT: usize = 4;
 
@@ -102,9 +104,9 @@ pub struct Shown {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CheckState {
-    check_id: String,
-    revision: i64,
-    generation: u32,
+    pub(super) check_id: String,
+    pub(super) revision: i64,
+    pub(super) generation: u32,
     pub(super) passes: Vec<Pass>,
     pub(super) failures: Vec<Failure>,
     pub(super) failure_reason: String,
@@ -205,45 +207,10 @@ impl CheckState {
         }
     }
 
-    /// Forgets all passes but what they had ended.
+    /// Forgets all passes but what they had ended: marks are left that never count again, but can be taken back.
     pub(super) fn forget_passes(&mut self) {
         for pass in &mut self.passes {
-            // Generations begin at 1, so these are of none.
-            pass.generation = 0;
+            pass.generation = FORGOTTEN;
         }
-    }
-
-    /// What a deleted node leaves behind: failures stand, passes are gone.
-    #[must_use]
-    pub fn tombstone(&self) -> Self {
-        let newest_pass = self.passes.last().map(|pass| pass.order);
-        let newest_closed = self.closed.last().map(|run| run.order);
-        Self {
-            // What a pass of the verifier's had ended stays ended.
-            failures: self.row(false).cloned().collect(),
-            passes: Vec::new(),
-            closed: Vec::new(),
-            closed_up_to: self.closed_up_to.max(newest_pass).max(newest_closed),
-            shown: None,
-            ..self.clone()
-        }
-    }
-
-    /// Two tombstones (found by name and by identity) as one: failures of both stand.
-    #[must_use]
-    pub(super) fn merge_tombstone(self, other: &Self) -> Self {
-        let closed_up_to = self.closed_up_to.max(other.closed_up_to);
-        let (newer, older) =
-            if self.newest_counted() >= other.newest_counted() { (self, other.clone()) } else { (other.clone(), self) };
-        let same = newer.check_id == older.check_id && newer.revision == older.revision;
-        let mut merged = Self { closed_up_to, ..newer };
-        for failure in older.failures {
-            if merged.failures.iter().all(|known| known.order != failure.order) {
-                let generation = if same { merged.generation } else { 0 };
-                merged.failures.push(Failure { generation, ..failure });
-            }
-        }
-        merged.failures.sort_by_key(|failure| failure.order);
-        merged
     }
 }

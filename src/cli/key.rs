@@ -51,7 +51,7 @@ Example: a key for an operator; place the trust file in the trust directory wher
     /// Makes all keys of a deployment in an empty directory
     #[command(after_help = "\
 Example: keys of checks, nodes, pool, admin and two adapters:
-  spicectl --deployment cloud-1 key bootstrap /root/spice-keys --adapter openattestation --adapter command")]
+  spicectl --deployment cloud-1 key bootstrap ~/spice-keys --adapter openattestation --adapter command")]
     Bootstrap {
         /// Where to
         dir: PathBuf,

@@ -49,11 +49,12 @@ impl LogOptions {
     /// # Errors
     /// A sentence where [`FILTER_VARIABLE`] cannot be understood: logging less than asked for would go unnoticed.
     pub fn filter(&self) -> Result<EnvFilter, LogError> {
+        // lapin logs whole bodies of returned messages, and an error at every orderly close; the bus reports what matters.
         let text = match self.filter.as_deref().map(str::trim) {
             Some(text) if !text.is_empty() => text,
             // Other people's debug messages may hold what ours must not.
-            _ if self.debug => "warn,lapin=error,spice=debug,spiced=debug,spicectl=debug",
-            _ => "warn,lapin=error,spice=info,spiced=info,spicectl=info",
+            _ if self.debug => "warn,lapin=off,spice=debug,spiced=debug,spicectl=debug",
+            _ => "warn,lapin=off,spice=info,spiced=info,spicectl=info",
         };
         EnvFilter::builder()
             .parse(text)

@@ -188,8 +188,7 @@ impl Checks {
 
     pub(super) async fn check_run(&self, arguments: RunCheck) -> Result<Value, RpcError> {
         // The newest list of nodes, so that a node registered a moment ago can be named.
-        let known = self.state.lock().await.inventory_version;
-        self.fetch_inventory(known).await;
+        self.fetch_inventory().await;
         let mut state = self.state.lock().await;
         let check = state.registry.check(&arguments.name)?.clone();
         if !check.enabled {

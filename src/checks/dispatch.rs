@@ -18,8 +18,6 @@ use crate::rpc::{Kind, RpcError};
 
 /// How often the loop looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
-/// How old the list of nodes may be when a slot begins.
-const INVENTORY_AGE: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
@@ -38,64 +36,16 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
 }
 
 async fn step(checks: &Arc<Checks>) -> Result<(), RpcError> {
-    refresh_inventory(checks).await;
     begin_due(checks).await?;
     send_unsent(checks).await;
     report_overdue(checks).await;
     Ok(())
 }
 
-/// Asks Nodes for its nodes when a slot begins, and now and then; what is known stays when Nodes does not answer.
-async fn refresh_inventory(checks: &Arc<Checks>) {
-    let now = checks.now();
-    let known = {
-        let state = checks.state.lock().await;
-        let age = state.inventory_at.map(|at| now.monotonic.saturating_sub(at));
-        let wanted = match age {
-            None => true,
-            Some(age) => age > INVENTORY_AGE * 6 || (age > INVENTORY_AGE && state.planner.slot_begins(now)),
-        };
-        if !wanted {
-            return;
-        }
-        state.inventory_version
-    };
-    checks.fetch_inventory(known).await;
-}
-
-impl Checks {
-    /// Fetches the list of nodes if it changed since version `known`.
-    pub(super) async fn fetch_inventory(&self, known: Option<i64>) {
-        let args = Map::from_iter([("known_version".to_owned(), json!(known))]);
-        let answer = self.rpc.call_within(Topic::Nodes, "node_inventory", args, Duration::from_secs(5)).await;
-        let mut state = self.state.lock().await;
-        match answer.and_then(|answer| serde_json::from_value::<InventoryAnswer>(answer).map_err(RpcError::internal)) {
-            Ok(answer) => {
-                state.inventory_version = Some(answer.version);
-                state.inventory_at = Some(self.clock.monotonic());
-                if let Some(nodes) = answer.nodes {
-                    state.inventory = nodes;
-                }
-            }
-            Err(error) => {
-                metrics::counter!("spice_checks_inventory_failures_total").increment(1);
-                tracing::debug!(%error, "the list of nodes could not be fetched; the one known is used");
-            }
-        }
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct InventoryAnswer {
-    version: i64,
-    #[serde(default)]
-    nodes: Option<crate::checks::planner::Inventory>,
-}
-
 async fn begin_due(checks: &Arc<Checks>) -> Result<(), RpcError> {
     let mut guard = checks.state.lock().await;
     let state = &mut *guard;
-    if state.inventory_at.is_none() {
+    if state.inventory_version.is_none() {
         // Without ever having heard of a node there is nothing to aim at; slots wait, and run once when Nodes is there.
         return Ok(());
     }

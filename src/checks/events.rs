@@ -88,7 +88,7 @@ impl Checks {
     }
 
     pub(super) async fn nodes_changed(&self, changed: NodesChanged) -> Result<Value, RpcError> {
-        self.fetch_inventory(None).await;
+        self.fetch_inventory().await;
         self.check_at_once(&changed.nodes).await?;
         Ok(Value::Null)
     }

@@ -10,6 +10,7 @@ mod changes;
 pub mod definition;
 pub mod dispatch;
 mod events;
+pub mod inventory;
 pub mod planner;
 pub mod registry;
 pub mod runs;
@@ -20,7 +21,6 @@ mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
@@ -73,7 +73,6 @@ struct State {
     runs: Runs,
     inventory: Inventory,
     inventory_version: Option<i64>,
-    inventory_at: Option<Duration>,
     adapters: Adapters,
     last_slots: BTreeMap<CheckName, Timestamp>,
 }
@@ -127,7 +126,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             runs: restored.runs,
             inventory: Inventory::new(),
             inventory_version: None,
-            inventory_at: None,
             adapters: Adapters::restore(restored.schemas),
             last_slots: restored.last_slots,
         }),
@@ -140,6 +138,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, Arc::new(checks.clone())).await?);
     let stop = tokio_util::sync::CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(inventory::keep(checks.clone(), stop.clone()));
     tasks.spawn(dispatch::run(checks.clone(), stop.clone()));
     tasks.spawn(async move { checks.publish_policy().await });
     tasks.close();

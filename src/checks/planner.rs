@@ -85,12 +85,6 @@ impl Planner {
         }
     }
 
-    /// Whether a slot begins at this moment, so that fresh targets are wanted before [`Planner::tick`].
-    #[must_use]
-    pub fn slot_begins(&self, now: Now) -> bool {
-        self.plans.values().any(|plan| plan.slot(now).is_some() || plan.resume_after.is_some())
-    }
-
     /// Everything that is due now, each thing once.
     pub fn tick(&mut self, registry: &Registry, inventory: &Inventory, now: Now) -> Vec<Due> {
         let mut due = Vec::new();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
+use crate::nodes::entry::Entry;
 use crate::nodes::world::{Stage, World};
 use crate::protocol::Policy;
 use crate::rpc::RpcError;
@@ -26,14 +27,15 @@ struct Answer {
 /// Asks for the policy every minute, so that a lost publication is repaired.
 pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
+        // Checks publishes when it starts; asking is for when that was lost.
         let has_policy = nodes.world.lock().await.policy.is_some();
-        if let Err(error) = nodes.ask_for_policy().await {
-            tracing::debug!(%error, "the policy could not be asked for");
-        }
         let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+        }
+        if let Err(error) = nodes.ask_for_policy().await {
+            tracing::debug!(%error, "the policy could not be asked for");
         }
     }
 }
@@ -103,26 +105,32 @@ impl Nodes {
         let cause = if is_new { format!("policy {}", policy.number) } else { "restart".to_owned() };
         let mut stage = Stage { policy: is_new.then(|| document.clone()), ..Stage::default() };
         let names: Vec<_> = world.nodes.keys().cloned().collect();
+        let mut retargeted = Vec::new();
         for name in &names {
-            if let Some(entry) = world.touch(&mut stage, name) {
-                entry.targeting = rules.targeting(&entry.name, &entry.labels);
-                entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
-            }
+            let Some(entry) = world.touch(&mut stage, name) else { continue };
+            entry.targeting = rules.targeting(&entry.name, &entry.labels);
+            entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
+            let as_it_was =
+                Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };
             world.review(&mut stage, &rules, name, &cause, now);
+            // Most nodes are judged as before; only the others are written.
+            if stage.touched.get(name) == Some(&as_it_was) {
+                stage.touched.remove(name);
+                retargeted.push(as_it_was);
+            }
         }
         let same_pools = world.rules.pools() == rules.pools() && is_new;
-        if same_pools {
-            // Members change one by one; caches follow by a delta.
-            self.commit_under(world, stage, policy, rules, document).await
-        } else {
+        let committed = self.commit_under(world, stage, policy, rules, document).await;
+        if committed.is_ok() {
+            world.retarget(retargeted);
+        }
+        if committed.is_ok() && !same_pools {
             // Other pools or modes: no delta can say that. Caches see another digest and take a snapshot.
-            world.pools.clear();
-            self.commit_under(world, stage, policy, rules, document).await?;
             world.rebuild_pools();
             world.version += 1;
             self.say_heartbeat(world);
-            Ok(())
         }
+        committed
     }
 
     async fn commit_under(

@@ -144,6 +144,16 @@ impl World {
         }
     }
 
+    /// Takes over what is derived from the policy for nodes that a new one judges as before.
+    pub fn retarget(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if let Some(at) = next_change(&entry) {
+                self.timers.insert((at, entry.name.clone()));
+            }
+            self.nodes.insert(entry.name.clone(), entry);
+        }
+    }
+
     /// Builds the pools from the nodes' verdicts, as after a change of the policy's pools.
     pub fn rebuild_pools(&mut self) {
         let mut pools: BTreeMap<PoolName, PoolState> = BTreeMap::new();

@@ -305,7 +305,7 @@ impl Keeper {
         }
         if let Some(heard) = self.agreed.take() {
             let heard = heard.not_after(self.alive.as_ref());
-            match self.files.write_alive(version, &heard) {
+            match tokio::task::block_in_place(|| self.files.write_alive(version, &heard)) {
                 Ok(()) => self.alive = Some(heard),
                 Err(error) => {
                     metrics::counter!("spice_pool_write_failures_total").increment(1);

@@ -21,7 +21,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            plugin_dir: PathBuf::from("/etc/spice/plugins.d"),
+            plugin_dir: PathBuf::from("/etc/spice/plugins"),
             user: "nobody".to_owned(),
             concurrency: 8,
             secret_files: Vec::new(),

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod error;
 pub mod identity;
+pub mod reference;
 pub mod server;
 pub mod table;
 

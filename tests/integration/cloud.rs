@@ -62,7 +62,7 @@ impl Cloud {
              [oslo_messaging_rabbit]\nkombu_reconnect_delay = 0.1\n\
              [spice]\ndeployment = {deployment}\nstate_dir = {path}/state\n\
              [pool]\nrun_dir = {path}/run\n\
-             [command]\nplugin_dir = {path}/plugins\n\
+             [command]\nplugin_dir = {path}/plugins\nuser = nobody\n\
              [openattestation]\nurl = {oat_url}\nca_file = {ca}\n{more_configuration}",
             url = lab.transport_url(),
             deployment = deployment(),

@@ -95,7 +95,6 @@ fn a_pass_of_the_deleted_node_neither_trusts_nor_recovers_however_often_it_comes
         }
         let distrusted = recover_after > 2;
         let left = if distrusted { Untrusted } else { Unknown };
-        // A verdict settles what was recovered while the node was there.
         story.is(if distrusted { Untrusted } else { Trusted });
         for _ in 0..2 {
             let tombstone = story.node.tombstone();
@@ -112,6 +111,19 @@ fn a_pass_of_the_deleted_node_neither_trusts_nor_recovers_however_often_it_comes
         }
         story.is(Trusted);
     }
+}
+
+#[test]
+fn a_pass_dated_after_the_registration_by_a_clock_slightly_ahead_is_forgotten_too() {
+    let mut story = Story::one();
+    let mut ahead = story.seen("a", 1, Pass);
+    ahead.issued_at.0 += 20 * SECOND;
+    ahead.result.requested_at = ahead.issued_at;
+    story.take("a", &ahead);
+    let tombstone = story.is(Trusted).node.tombstone();
+    register(&mut story, &[tombstone]);
+    story.is(Unknown).take("a", &ahead);
+    assert_eq!(story.is(Unknown).verdict().reason, Reason::Forgotten { check: check_name("a") });
 }
 
 #[test]

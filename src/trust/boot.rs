@@ -2,7 +2,7 @@
 //!
 //! Several sources show a boot, each in its own words (an agent's boot id, a TPM's reset count), so texts are compared
 //! with those of the same source only. When one source shows a change, the others will show the same one soon: a change is
-//! taken as already known when that source had not been heard since the last known change.
+//! taken as already known when that source had neither been heard since the last known change nor shown it already.
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,8 @@ impl Boots {
             let noticed = known.at.max(known_at);
             return self.change(source, noticed);
         }
-        let explained = self.changed_at.is_some_and(|at| known.at < at);
+        // One change explains one new text of each source; the next one is another reboot, however close.
+        let explained = self.changed_at.is_some_and(|at| known.at < at) && !known.shows_present(self.count);
         *known = Sighting { changed: true, ..fresh };
         if explained {
             return BootSeen::Explained;

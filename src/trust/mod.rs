@@ -33,7 +33,8 @@
 //! - **Began after the last failure**: the ticket was issued later than the failure was finished (as the adapter says, at most
 //!   the time of arrival).
 //! - **Hold-down and time.** The end of the hold-down may end distrust, but time alone never makes a node trusted: the passes
-//!   made during the hold-down are then spent, and the node is unknown until a pass with evidence from after it.
+//!   made during the hold-down are then spent, and the node is unknown until a pass with evidence from after it. Where the
+//!   check is not required any more, those of all checks are.
 //! - **Expiry is final.** A pass once seen expired, or dated beyond the allowed skew, is spent, so a clock that steps
 //!   back revives nothing.
 //! - **An override** is dropped, not suspended, when the node is untrusted, changes its boot or identity, or is released.

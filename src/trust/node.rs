@@ -210,7 +210,14 @@ impl NodeTrust {
         }
         let distrusting: Vec<CheckName> = standing.distrust.keys().cloned().collect();
         for rule in distrusting.iter().filter_map(|check| rules.check(check)) {
-            changed |= standing.settle(pool, &rule.check, &known(rule), &self.facts, now);
+            let Some(end) = standing.settle(pool, &rule.check, &known(rule), &self.facts, now) else { continue };
+            changed = true;
+            if !(rule.required_in(&pool.name) && targeting.contains(&rule.check.name)) {
+                // Its own spent passes hold nobody back, so time alone would make the node trusted by the other checks.
+                for (name, state) in &self.checks {
+                    standing.spend_early(name, state, end);
+                }
+            }
         }
         changed
     }

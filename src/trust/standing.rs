@@ -187,7 +187,7 @@ impl Standing {
         self.recovery_passes(pool, check, state, facts) >= check.judgement.recover_after.max(1)
     }
 
-    /// Ends the distrust by `check` where passes and hold-down allow; true where it ended.
+    /// Ends the distrust by `check` where passes and hold-down allow; the end of the hold-down where it ended.
     pub fn settle(
         &mut self,
         pool: &PoolPolicy,
@@ -195,17 +195,20 @@ impl Standing {
         state: &CheckState,
         facts: &NodeFacts,
         now: Timestamp,
-    ) -> bool {
-        let Some(ends) = self.distrust.get(&check.name).map(|distrust| distrust.hold_down_ends(check)) else {
-            return false;
-        };
+    ) -> Option<Timestamp> {
+        let ends = self.distrust.get(&check.name)?.hold_down_ends(check);
         if now < ends || !self.has_recovered(pool, check, state, facts) {
-            return false;
+            return None;
         }
         self.distrust.remove(&check.name);
-        let early = state.passes.iter().map(|pass| pass.evidence_at).filter(|at| *at < ends).max();
-        self.spend(&check.name, Spent { evidence: early, run: None });
-        true
+        self.spend_early(&check.name, state, ends);
+        Some(ends)
+    }
+
+    /// Spends the passes of `check` whose evidence is older than `end`, that of a hold-down.
+    pub(super) fn spend_early(&mut self, check: &CheckName, state: &CheckState, end: Timestamp) {
+        let early = state.passes.iter().map(|pass| pass.evidence_at).filter(|at| *at < end).max();
+        self.spend(check, Spent { evidence: early, run: None });
     }
 
     /// Makes it final that passes are expired or lie in the future; true where something changed.

@@ -1,4 +1,4 @@
-//! Quarantine, release, override, maintenance, deletion and registration.
+//! Quarantine, release, override and maintenance.
 
 use super::*;
 use Level::{Trusted, Unknown, Untrusted};
@@ -159,45 +159,16 @@ fn maintenance_never_makes_a_node_trusted() {
 }
 
 #[test]
-fn a_node_deleted_and_registered_again_inherits_distrust_and_quarantine_by_name_or_identity() {
-    let mut story = Story::one();
-    story.run(1, Fail);
-    let by_name = story.node.tombstone();
-    let mut other = NodeTrust::new("uuid-2");
-    other.quarantine("ann", "stolen", story.now);
-    let by_identity = other.tombstone();
-
-    story.node = NodeTrust::registered_again("uuid-2", std::slice::from_ref(&by_name), story.now);
-    story.is(Untrusted).wait(20 * MINUTE).run(2, Pass);
-    story.is(Trusted);
-    for tombstones in [[by_name.clone(), by_identity.clone()], [by_identity, by_name]] {
-        story.node = NodeTrust::registered_again("uuid-2", &tombstones, story.now);
-        story.is(Untrusted);
-        story.node.quarantine = None;
-        story.is(Untrusted);
-    }
-}
-
-#[test]
 fn passes_do_not_survive_deletion_and_neither_does_an_override() {
     let mut story = trusted();
     grant(&mut story, 1).unwrap();
     let late = story.seen("a", 2, Pass);
     let tombstone = story.node.tombstone();
     story.wait(MINUTE).node = NodeTrust::registered_again("uuid-1", &[tombstone], story.now);
-    story.is(Unknown).take("a", &late);
+    assert_eq!(story.is(Unknown).verdict().reason, Reason::Forgotten { check: check_name("a") });
+    story.take("a", &late);
     story.is(Unknown).run(3, Pass);
     story.is(Trusted);
-}
-
-#[test]
-fn the_count_in_a_row_survives_deletion() {
-    let mut story = Story::judged_by(Judgement { fail_after: 2, ..Judgement::default() });
-    story.run(1, Fail);
-    let tombstone = story.node.tombstone();
-    story.node = NodeTrust::registered_again("uuid-1", &[tombstone.clone(), tombstone], story.now);
-    story.is(Unknown).run(2, Fail);
-    story.is(Untrusted);
 }
 
 #[test]

@@ -72,6 +72,25 @@ fn one_reboot_seen_by_many_is_one_change() {
 }
 
 #[test]
+fn a_second_reboot_is_noticed_though_the_first_was_shown_by_evidence_older_than_the_notice_of_it() {
+    let mut story = Story::of(vec![check("a"), check("b")]);
+    for (name, run) in [("a", 1), ("b", 2)] {
+        let seen = pass(&story, name, run, "17");
+        story.take(name, &seen);
+    }
+    // The run of b begins first and is answered last; both are of the new boot.
+    let overlapping = pass(story.is(Trusted).wait(MINUTE), "b", 3, "18");
+    let first = pass(story.wait(MINUTE), "a", 4, "18");
+    story.take("a", &first);
+    story.is(Unknown).take("b", &overlapping);
+    assert_eq!(story.is(Trusted).node.facts.boots.count(), 1);
+    let mut second = pass(story.wait(MINUTE), "b", 5, "19");
+    second.result.status = Status::Error;
+    story.take("b", &second);
+    assert_eq!(story.is(Unknown).node.facts.boots.count(), 2);
+}
+
+#[test]
 fn a_late_result_of_an_earlier_boot_neither_counts_nor_brings_that_boot_back() {
     let mut story = Story::one();
     let first = pass(&story, "a", 1, "17");

@@ -28,7 +28,8 @@ enum Step {
     Quarantine,
     Release,
     Override(i64),
-    Reregister,
+    /// With its tombstone, found once or twice.
+    Reregister(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -52,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Quarantine),
         1 => Just(Step::Release),
         1 => (1..80 * 60 * MINUTE).prop_map(Step::Override),
-        1 => Just(Step::Reregister),
+        1 => (1..3usize).prop_map(Step::Reregister),
     ]
 }
 
@@ -172,9 +173,9 @@ impl World {
                     self.oracle.grant(until);
                 }
             }
-            Step::Reregister => {
-                let tombstone = self.story.node.tombstone();
-                self.story.node = NodeTrust::registered_again("uuid-2", &[tombstone], now);
+            Step::Reregister(copies) => {
+                let tombstones = vec![self.story.node.tombstone(); copies];
+                self.story.node = NodeTrust::registered_again("uuid-2", &tombstones, now);
             }
         }
     }
@@ -185,8 +186,17 @@ fn judgement() -> impl Strategy<Value = Judgement> {
         .prop_map(|(fail_after, recover_after, hold_down_ms)| Judgement { fail_after, recover_after, hold_down_ms })
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` asks for.
+fn cases(usual: u32) -> ProptestConfig {
+    let default = ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: usual, ..default },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(250))]
 
     /// Duplicates, reorders, delays, replays, reboots, policy changes, releases, deletions: the level is never above what
     /// the oracle allows, distrust included, and time alone raises nobody.

@@ -4,13 +4,12 @@
 mod administration;
 mod boots;
 mod histories;
-
 mod keys;
 mod levels;
 mod loosening;
 mod oracle;
-
 mod recovery;
+mod registration;
 
 use std::collections::BTreeMap;
 

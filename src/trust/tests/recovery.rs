@@ -101,6 +101,29 @@ fn the_end_of_the_hold_down_ends_distrust_but_time_alone_never_makes_trusted() {
 }
 
 #[test]
+fn time_alone_makes_nobody_trusted_when_the_check_that_distrusts_is_not_required_any_more() {
+    let changes: [fn(&mut CheckPolicy); 3] = [
+        |check| check.pools.clear(),
+        |check| check.pools = [(pool_name("default"), Requirement::Advisory)].into(),
+        |check| check.targets = Targets::default(),
+    ];
+    for change in changes {
+        let mut story = Story::of(vec![check("a"), check("b")]);
+        let failure = story.seen("b", 1, Fail);
+        story.take("b", &failure);
+        story.is(Untrusted).wait(MINUTE);
+        change(story.check_mut("b"));
+        story.run(2, Pass);
+        let pass = story.seen("b", 3, Pass);
+        story.take("b", &pass);
+        story.is(Untrusted).wait(9 * MINUTE).is(Unknown);
+        assert_eq!(story.verdict().reason, Reason::Spent { check: check_name("a") });
+        story.run(4, Pass);
+        story.is(Trusted);
+    }
+}
+
+#[test]
 fn a_pass_after_the_hold_down_trusts_at_once() {
     let mut story = distrusted();
     assert_eq!(story.verdict().next_change, None, "time alone changes nothing");

@@ -69,7 +69,9 @@ impl Cloud {
             oat_url = oat.url,
             ca = oat.file("ca.pem").display(),
         );
-        std::fs::write(dir.path().join("spice.conf"), configuration).unwrap();
+        let file = dir.path().join("spice.conf");
+        std::fs::write(&file, configuration).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let bus = lab.bus("administrator");
         Self { lab, oat, dir, processes: BTreeMap::new(), bus }
     }

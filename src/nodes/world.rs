@@ -194,3 +194,7 @@ pub fn new_entry(node: &NodeName, what: What, cause: &str, at: Timestamp) -> Rec
         previous: String::new(),
     }
 }
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;

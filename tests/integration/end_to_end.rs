@@ -298,3 +298,20 @@ async fn an_override_shows_an_unknown_node_as_trusted_and_says_so() {
     cloud.admin(Topic::Nodes, "node_maintenance", maintenance).await;
     assert_eq!(cloud.level("node-9").await, "unknown", "maintenance never makes a node trusted");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_without_an_adapter_says_so_at_once_and_is_no_nodes_fault() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.register_nodes(1).await;
+    let check = json!({
+        "name": "lonely", "adapter": "absent", "schedule": { "every": "1h" }, "allow_missing_adapter": true,
+    });
+    let made = cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
+    assert!(made["warnings"][0].as_str().unwrap().contains("no living adapter named absent"), "{made}");
+    let stored = async || cloud.admin(Topic::Nodes, "result_list", json!({ "check": "lonely" })).await;
+    eventually("the result says what is missing", async || !stored().await.as_array().unwrap().is_empty()).await;
+    let result = stored().await[0].clone();
+    assert_eq!(result["status"], "error");
+    assert!(result["reason"].as_str().unwrap().starts_with("no adapter: "), "{result}");
+    assert_eq!(cloud.level("node-1").await, "unknown");
+}

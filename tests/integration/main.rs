@@ -11,6 +11,7 @@ mod bus;
 mod bus_outage;
 mod bus_python;
 mod bus_work;
+mod cli;
 mod cloud;
 mod end_to_end;
 mod lab;

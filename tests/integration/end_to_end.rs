@@ -91,7 +91,7 @@ async fn a_verifier_that_is_down_lets_trust_decay_at_the_ttl_and_not_before() {
         unknown
     })
     .await;
-    assert!(now_ms() < expires + 2000, "unknown {} ms late", now_ms() - expires);
+    assert!(now_ms() < expires + 5000, "unknown {} ms late", now_ms() - expires);
     cloud.await_in_file("node-1", '-').await;
     cloud.oat.order(json!({ "up": true })).await;
     cloud.await_in_file("node-1", 't').await;

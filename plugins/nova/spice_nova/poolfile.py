@@ -96,7 +96,7 @@ class Pool:
         """
         if previous is None or previous.names is not self.names:
             names, chosen = self.names.names, self.levels.translate(_TRUE_WHERE_TRUSTED)
-            return dict(zip(itertools.compress(names, chosen), itertools.compress(range(len(names)), chosen)))
+            return dict(itertools.compress(zip(names, range(len(names))), chosen))
         if previous.levels == self.levels:
             return previous.trusted
         trusted = previous.trusted.copy()

@@ -91,7 +91,13 @@ async fn a_verifier_that_is_down_lets_trust_decay_at_the_ttl_and_not_before() {
         unknown
     })
     .await;
-    assert!(now_ms() < expires + 5000, "unknown {} ms late", now_ms() - expires);
+    // When it became so, the record says; a busy machine may tell us late.
+    let why = cloud.admin(Topic::Nodes, "node_why", json!({ "name": "node-1" })).await;
+    let entry =
+        why["record"].as_array().unwrap().iter().find(|entry| entry["what"].as_str().unwrap().contains("-> unknown"));
+    let at = chrono::DateTime::parse_from_rfc3339(entry.unwrap()["at"].as_str().unwrap()).unwrap().timestamp_millis();
+    let at = u64::try_from(at).unwrap();
+    assert!((expires..expires + 2000).contains(&at), "at {at}, the last pass expired at {expires}");
     cloud.await_in_file("node-1", '-').await;
     cloud.oat.order(json!({ "up": true })).await;
     cloud.await_in_file("node-1", 't').await;

@@ -63,20 +63,6 @@ impl Service {
         }
     }
 
-    /// The same service without a fanout queue.
-    #[must_use]
-    pub fn without_fanout(mut self) -> Self {
-        self.listen.fanout = false;
-        self
-    }
-
-    /// The same service, reachable only under its own name.
-    #[must_use]
-    pub fn server_only(mut self) -> Self {
-        self.listen = Listen { topic: false, server: true, fanout: false };
-        self
-    }
-
     /// The same service, carrying out at most `concurrency` requests at once.
     #[must_use]
     pub fn concurrency(mut self, concurrency: u16) -> Self {

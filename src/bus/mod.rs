@@ -15,6 +15,7 @@
 //! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
 //! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
+//! | `dead_letters` | looking at work that was put aside, putting it back, dropping it |
 //! | `notifier` | notifications |
 
 mod backoff;
@@ -22,6 +23,7 @@ mod client;
 mod connect;
 mod connection;
 mod core;
+mod dead_letters;
 mod declare;
 mod envelope;
 mod error;
@@ -56,6 +58,7 @@ use connect::Connector;
 use connection::Links;
 use publisher::{Lane, Outgoing, Publisher};
 
+pub use dead_letters::{DeadLetter, Ordered};
 pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
 pub use message::{Incoming, Reply, Request};
@@ -80,6 +83,8 @@ struct Inner {
     client: Client,
     broker: watch::Receiver<Broker>,
     connected: watch::Receiver<bool>,
+    /// Held while somebody looks at dead letters.
+    looking: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
@@ -116,7 +121,17 @@ impl Bus {
         let (client, third) = Client::start(consuming.clone(), rabbit, options.max_message_bytes, shutdown.clone());
         let (broker, connected, fourth) = state::follow(publishing, consuming.clone(), Arc::clone(&publisher));
         let tasks = Mutex::new(vec![first, second, third, fourth]);
-        Ok(Bus(Arc::new(Inner { options, consuming, publisher, client, broker, connected, shutdown, tasks })))
+        Ok(Bus(Arc::new(Inner {
+            options,
+            consuming,
+            publisher,
+            client,
+            broker,
+            connected,
+            looking: tokio::sync::Mutex::default(),
+            shutdown,
+            tasks,
+        })))
     }
 
     /// The options in force, with those of the transport URL's query.
@@ -161,17 +176,8 @@ impl Bus {
     pub async fn work(&self, target: &Target, request: Request, expiration: Option<Duration>) -> Result<(), BusError> {
         let options = &self.0.options;
         let body = envelope::encode(&message::encode_request(target, request, &fresh_id(), None));
-        let mut needs = vec![topology::work_exchange(&target.exchange)];
-        if target.server.is_none() && topology::OWN_WORK_TOPICS.contains(&target.topic.as_str()) {
-            needs.extend(topology::dead_letters(&options.rabbit, &target.exchange));
-            needs.push(topology::work_queue(
-                &options.rabbit,
-                &target.exchange,
-                &target.topic,
-                options.work_queue_max_length,
-            ));
-        }
         let routing_key = target.routing_key();
+        let needs = topology::work_needs(options, &target.exchange, &routing_key);
         let outgoing = Outgoing {
             lane: Lane::Store,
             mandatory: true,

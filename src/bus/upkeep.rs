@@ -64,13 +64,8 @@ impl Upkeep<'_> {
     /// Looks after it; returns when the session must begin anew.
     pub(crate) async fn run(&self) -> Interrupted {
         loop {
-            match tokio::time::timeout(self.interval, self.round()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(interrupted)) => return interrupted,
-                Err(_) => {
-                    let silent = "the broker answers no question about queues although the connection is open";
-                    return Interrupted::new("no_answer", BusError::Disconnected(silent.to_owned()));
-                }
+            if let Err(interrupted) = self.round().await {
+                return interrupted;
             }
             tokio::time::sleep(self.interval).await;
         }
@@ -88,7 +83,7 @@ impl Upkeep<'_> {
 
     async fn exchange(&self, exchange: &Exchange) -> Result<(), Interrupted> {
         let object = Object::Exchange(exchange.clone());
-        match self.look(&object).await {
+        match self.look(&object).await? {
             Ok(_) => Ok(()),
             Err(BusError::Refused { code: 404, .. }) => {
                 metrics::counter!("spice_bus_repaired_total", "what" => "exchange").increment(1);
@@ -103,7 +98,7 @@ impl Upkeep<'_> {
     async fn queue(&self, queue: &Queue) -> Result<(), Interrupted> {
         let object = Object::Queue(queue.clone());
         let consumed = self.consumed.contains(&queue.name.as_str());
-        let error = match self.look(&object).await {
+        let error = match self.look(&object).await? {
             Ok(Counts { consumers: 0, .. }) if consumed => {
                 let text = format!("{} is there, but its consumer is not", object.label());
                 return Err(Interrupted::new("consumer_gone", BusError::Disconnected(text)));
@@ -122,8 +117,19 @@ impl Upkeep<'_> {
         Err(Interrupted::new("refused", error))
     }
 
+    /// What the broker says of something; an interruption when it says nothing for an interval.
+    async fn look(&self, object: &Object) -> Result<Result<Counts, BusError>, Interrupted> {
+        tokio::time::timeout(self.interval, self.ask(object)).await.map_err(|_| {
+            let text = format!(
+                "the broker does not answer whether {} is there, although the connection is open",
+                object.label()
+            );
+            Interrupted::new("no_answer", BusError::Disconnected(text))
+        })
+    }
+
     /// Asks for something without making it; a queue is bound as it should be.
-    async fn look(&self, object: &Object) -> Result<Counts, BusError> {
+    async fn ask(&self, object: &Object) -> Result<Counts, BusError> {
         let label = object.label();
         let about = |error: lapin::Error| from_lapin(&error, &label);
         // A channel of its own: the broker closes it when there is no such thing.
@@ -151,7 +157,7 @@ impl Upkeep<'_> {
                 Counts { messages: found.message_count(), consumers: found.consumer_count() }
             }
         };
-        let _ = channel.close(200, "OK".into()).await;
+        // Dropping the channel closes it, without waiting for that.
         Ok(counts)
     }
 }

@@ -107,6 +107,14 @@ impl OwnBroker {
         .expect("the broker starts")
     }
 
+    /// Runs `rabbitmqctl` on it; says what that printed.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(root().join("tools/broker"));
+        let done = command.arg("ctl").arg(self.folder.path()).args(arguments).output().await.expect("tools/broker");
+        assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
     /// A laboratory on this broker.
     pub async fn lab(&self) -> Lab {
         Lab::on(self.ports.clone()).await

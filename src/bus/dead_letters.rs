@@ -15,10 +15,12 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::connection::Link;
 use super::declare::{ensure, short};
+use super::envelope::{self, BodyKind};
 use super::error::{BusError, from_lapin};
 use super::publisher::{Lane, Outgoing};
 use super::{Bus, topology};
@@ -46,6 +48,15 @@ pub struct DeadLetter {
     /// The body as it was sent; empty where it was larger than the limit in force, and was not kept.
     #[serde(skip)]
     pub body: Vec<u8>,
+}
+
+impl DeadLetter {
+    /// The message in its envelope, if it can be read.
+    #[must_use]
+    pub fn message(&self) -> Option<Map<String, Value>> {
+        let kind = BodyKind { content_type: Some(envelope::CONTENT_TYPE), ..BodyKind::default() };
+        envelope::decode(kind, &self.body, self.body.len()).ok()
+    }
 }
 
 /// What became of an order about one dead letter.

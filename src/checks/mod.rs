@@ -3,10 +3,11 @@
 //! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
 //! awaited; all three are values. [`dispatch`] moves them with the clock: it stores a batch, signs its ticket, casts it to the
 //! adapter, and reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and
-//! other roles call (`changes`, `events`, `views`).
+//! other roles call (`changes`, `events`, `views`, `dead_letters`).
 
 pub mod adapters;
 mod changes;
+mod dead_letters;
 pub mod definition;
 pub mod dispatch;
 mod events;
@@ -54,6 +55,7 @@ pub struct Options {
 
 /// The role, shared by its loop and its service.
 pub struct Checks {
+    bus: Bus,
     rpc: RpcClient,
     identity: Arc<Identity>,
     database: Database,
@@ -113,6 +115,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let mut planner = Planner::default();
     planner.follow(&restored.registry, &restored.last_slots, now);
     let checks = Arc::new(Checks {
+        bus: bus.clone(),
         rpc: RpcClient::new(bus.clone(), identity.clone()),
         identity: identity.clone(),
         database,

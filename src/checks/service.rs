@@ -73,9 +73,15 @@ impl Service for Arc<Checks> {
                 let wanted = |run: &&Run| check.as_ref().is_none_or(|check| run.check == *check);
                 Ok(state.runs.latest().filter(wanted).take(limit).map(views::run).collect())
             }
+            "dead_letter_list" => self.dead_letter_list(typed(args)?).await,
+            "dead_letter_show" => self.dead_letter_show(typed(args)?).await,
+            "dead_letter_requeue" => self.dead_letter_requeue(&caller, typed(args)?).await,
+            "dead_letter_drop" => self.dead_letter_drop(&caller, typed(args)?).await,
             "status" => {
                 let _: NoArguments = typed(args)?;
-                Ok(self.status(&*self.state.lock().await))
+                // Asked before the state is locked: the broker may be slow.
+                let dead_letters = self.dead_letter_count().await;
+                Ok(self.status(&*self.state.lock().await, dead_letters))
             }
             "adapter_announce" => self.adapter_announce(&caller, typed(args)?).await,
             "policy_get" => {

@@ -62,7 +62,7 @@ impl Checks {
         details
     }
 
-    pub(super) fn status(&self, state: &State) -> Value {
+    pub(super) fn status(&self, state: &State, dead_letters: Option<u32>) -> Value {
         let now = self.now();
         let adapters: BTreeMap<&str, usize> = state.adapters.alive(now.monotonic).collect();
         json!({
@@ -76,6 +76,7 @@ impl Checks {
             "outstanding": state.runs.outstanding(),
             "overdue": state.runs.overdue(now.utc).count(),
             "adapters": adapters,
+            "dead_letters": dead_letters,
             "unsigned_admin": self.identity.unsigned_admin,
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run` | a noun's commands, or one large command |
+//! | `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
 //! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config` | what needs no service: keys and configuration of this machine |
 //! | `connection` | from flags, environment and configuration to a signed connection |
@@ -16,6 +16,7 @@ mod check_options;
 mod check_run;
 mod config;
 mod connection;
+mod dead_letter;
 mod definitions;
 mod error;
 mod export;
@@ -70,6 +71,8 @@ enum Command {
     Pool(pool::PoolCommand),
     /// Runs of checks
     Run(run::RunCommand),
+    /// Work that could not be carried out and was put aside
+    DeadLetter(dead_letter::DeadLetterCommand),
     /// Keys and the trust store of this machine
     Key(key::KeyCommand),
     /// The configuration of this machine
@@ -130,6 +133,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Result(command) => command.carry_out(connection).await,
         Command::Pool(command) => command.carry_out(connection).await,
         Command::Run(command) => command.carry_out(connection).await,
+        Command::DeadLetter(command) => command.carry_out(connection).await,
         Command::Key(command) => command.carry_out(connection),
         Command::Config(command) => command.carry_out(connection),
         Command::Status(command) => command.carry_out(connection).await,

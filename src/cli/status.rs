@@ -36,6 +36,7 @@ const CHECKS: &[Field] = &[
     field("outstanding"),
     field("overdue"),
     field("adapters"),
+    field("dead_letters"),
 ];
 
 const NODES: &[Field] = &[
@@ -123,6 +124,11 @@ fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -
     if let Some(overdue) = number(checks, "overdue").filter(|overdue| *overdue > 0) {
         warnings.push(format!("{overdue} batches are past their deadline"));
     }
+    if let Some(count) = number(checks, "dead_letters").filter(|count| *count > 0) {
+        warnings.push(format!(
+            "{count} messages could not be carried out and were put aside; see `spicectl dead-letter list`"
+        ));
+    }
     let pools = nodes.as_ref().ok().and_then(|status| status.get("pools")).and_then(Value::as_array);
     for pool in pools.into_iter().flatten() {
         let name = pool.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -155,10 +161,11 @@ mod tests {
         let (mut checks, mut nodes) = healthy();
         checks["unsigned_admin"] = json!(true);
         checks["adapters"] = json!({"command": 0});
+        checks["dead_letters"] = json!(7);
         nodes["policy_number"] = json!(2);
         nodes["pools"][0]["overridden"] = json!(4);
         let told = warnings(&Ok(checks.clone()), &Ok(nodes));
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told.len(), 5, "{told:?}");
         assert!(told[0].contains("UNSIGNED"));
         let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
         assert!(

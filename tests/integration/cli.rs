@@ -116,3 +116,33 @@ async fn every_fault_is_told_with_what_to_do_and_an_exit_code() {
     let told = text(&output.stderr) + &text(&output.stdout);
     assert!(told.contains("deploiment") && told.contains("deployment") && told.contains("wrong.conf"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_is_listed_put_back_and_dropped() {
+    let cloud = Cloud::in_one_process("").await;
+    cloud.await_adapter("openattestation").await;
+    assert_eq!(done(&cloud, &["dead-letter", "list", "-f", "value"]).await, "");
+    // Somebody hands over results without a signature.
+    let forged =
+        spice::bus::Request::new("record_results", crate::cloud::object(json!({ "ticket": {}, "results": [] })));
+    let target = spice::bus::Target::topic("spice_work", "spice-nodes-results").version("1.0");
+    cloud.bus().work(&target, forged, None).await.unwrap();
+    cloud.lab.await_depth("spice_work.dead", 1).await;
+
+    assert!(done(&cloud, &["status"]).await.contains("dead-letter list"));
+    let listed: Value = serde_json::from_str(&done(&cloud, &["dead-letter", "list", "-f", "json"]).await).unwrap();
+    let letter = &listed[0];
+    assert_eq!((&letter["method"], &letter["queue"]), (&json!("record_results"), &json!("spice-nodes-results")));
+    assert!(letter["detail"].as_str().unwrap().contains("sign"), "{letter}");
+    let id = letter["id"].as_str().unwrap();
+    assert!(done(&cloud, &["dead-letter", "show", id]).await.contains("results"));
+
+    // It is judged again like any other message, and comes back.
+    done(&cloud, &["dead-letter", "requeue", id]).await;
+    cloud.lab.await_depth("spice_work.dead", 1).await;
+    done(&cloud, &["dead-letter", "drop", id]).await;
+    assert_eq!(cloud.lab.depth("spice_work.dead").await, 0);
+    refused(&cloud, &["dead-letter", "drop", id], 2, "no dead letter").await;
+    let adapter_key = cloud.state().join("keys/adapter-command.pem");
+    refused(&cloud, &["--key", adapter_key.to_str().unwrap(), "dead-letter", "list"], 3, "role").await;
+}

@@ -14,6 +14,7 @@ mod bus_python;
 mod bus_trouble;
 mod bus_trouble_broker;
 mod bus_work;
+mod chaos;
 mod cli;
 mod cloud;
 mod counters;

@@ -41,10 +41,17 @@ async fn delete_queue(broker: &OwnBroker, lab: &Lab, name: &str) {
     broker.ctl(&["eval", &delete]).await;
 }
 
+/// The name of the queue with this in it, as soon as there is one.
 async fn queue_named(lab: &Lab, part: &str) -> String {
-    let queues = lab.queues().await;
-    let mut names = queues.iter().filter_map(|queue| queue["name"].as_str());
-    names.find(|name| name.contains(part)).expect("such a queue").to_owned()
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let queues = lab.queues().await;
+        let mut names = queues.iter().filter_map(|queue| queue["name"].as_str());
+        if let Some(name) = names.find(|name| name.contains(part)) {
+            return name.to_owned();
+        }
+        assert!(Instant::now() < deadline, "no queue is called {part}");
+    }
 }
 
 async fn answers(bus: &Bus, target: &Target) {
@@ -79,7 +86,9 @@ async fn while_an_alarm_blocks_publishers_they_wait_and_consumers_go_on() {
     for n in 0..3 {
         bus.work(&results(), request("record_results", json!({ "n": n })), None).await.unwrap();
     }
-    let connection_losses = counted("spice_bus_connections_lost_total", &[]);
+    let mut connected = bus.connected();
+    assert!(*connected.borrow_and_update());
+    let times_blocked = counted("spice_bus_blocked_total", &[]);
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
     // The first publish is what the broker answers with "blocked"; it is on its way, so it will be stored.
@@ -87,8 +96,7 @@ async fn while_an_alarm_blocks_publishers_they_wait_and_consumers_go_on() {
     assert!(matches!(&first, BusError::Blocked(why) if why.contains("memory")), "{first}");
     assert!(first.is_temporary() && first.to_string().contains("blocks publishers"), "{first}");
     assert!(matches!(&*bus.broker().borrow(), Broker::Blocked(why) if why.contains("memory")));
-    assert!(*bus.connected().borrow(), "blocked is not lost");
-    assert!(counted("spice_bus_blocked", &["role=\"publish\""]) > 0.0);
+    assert!(counted("spice_bus_blocked_total", &[]) > times_blocked);
     // All later ones were never sent, whatever becomes of them.
     let second = bus.work(&results(), request("record_results", json!({ "n": 99 })), None).await.unwrap_err();
     assert!(matches!(second, BusError::Blocked(_)), "{second}");
@@ -105,7 +113,7 @@ async fn while_an_alarm_blocks_publishers_they_wait_and_consumers_go_on() {
     let until = Instant::now() + 6 * SECOND;
     eventually("time has passed", async || Instant::now() > until).await;
     assert!(matches!(&*bus.broker().borrow(), Broker::Blocked(_)));
-    assert_eq!(counted("spice_bus_connections_lost_total", &[]), connection_losses);
+    assert!(!connected.has_changed().unwrap(), "blocked is not lost");
 
     let waiting = tokio::spawn({
         let bus = bus.clone();

@@ -172,3 +172,20 @@ async fn a_broker_that_accepts_and_never_answers_is_tried_again_and_nothing_pile
     eventually("and what was used, too", async || proxy.open() == 0).await;
     lab.remove().await;
 }
+
+#[tokio::test]
+async fn a_host_that_never_answers_does_not_keep_anybody_from_the_next_one() {
+    let lab = Lab::new().await;
+    let silent = Proxy::before(lab.ports.amqp).await;
+    silent.mute();
+    let mut options = lab.options();
+    let good = format!("guest:guest@127.0.0.1:{}", lab.ports.amqp);
+    options.transport_url =
+        format!("rabbit://guest:guest@127.0.0.1:{0},guest:guest@localhost:{0},{good}/{1}", silent.port, lab.vhost);
+    let begun = Instant::now();
+    let bus = Bus::start(options, "member").unwrap();
+    becomes(&bus, "reached", |broker| *broker == Broker::Reached).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    eventually("the attempts that nobody answered are given up", async || silent.open() == 0).await;
+    lab.remove().await;
+}

@@ -105,6 +105,7 @@ impl Secured {
                 key_id: None,
                 roles: vec![Role::Admin],
                 request_id: incoming.msg_id.clone().unwrap_or_default(),
+                signed_at: self.identity.clock.now(),
             };
             return Ok(Admitted { method, caller, digest: None });
         }
@@ -151,7 +152,13 @@ impl Secured {
                 .and_then(|()| seen.record(&verified.id, verified.time, now))
                 .map_err(|error| Refused::not_believed(&error, digest))?;
         }
-        let caller = Caller { sender: verified.sender, key_id: Some(verified.key_id), roles, request_id: verified.id };
+        let caller = Caller {
+            sender: verified.sender,
+            key_id: Some(verified.key_id),
+            roles,
+            request_id: verified.id,
+            signed_at: verified.time,
+        };
         Ok(Admitted { method, caller, digest })
     }
 

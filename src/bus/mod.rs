@@ -12,6 +12,7 @@
 //! | `publisher` | sending until the broker has confirmed |
 //! | `client` | calls waiting for replies |
 //! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
+//! | `keeper` | what is served stays declared and bound, and nobody else consumes it |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `notifier` | notifications |
 
@@ -22,6 +23,7 @@ mod declare;
 mod envelope;
 mod error;
 mod failure;
+mod keeper;
 mod message;
 mod notifier;
 mod options;

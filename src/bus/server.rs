@@ -4,7 +4,7 @@
 //! closed or a consumer is cancelled because its queue was deleted, and a new one begins. What was taken and not acknowledged in the old
 //! session comes again from the broker.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll};
@@ -22,11 +22,13 @@ use super::connection::{Link, Links, backoff};
 use super::core::{Core, Origin};
 use super::declare::{declare, short};
 use super::error::{BusError, from_lapin};
+use super::keeper;
 use super::rpc_server::RpcServer;
 use super::service::{Delivery, Dispatcher, Service};
 use super::topology::{self, Object};
 use super::work_server::WorkServer;
 use super::{Bus, Inner};
+use crate::telemetry::Sparingly;
 use crate::text::display_safe;
 
 /// Most messages of an RPC server that are fetched ahead of being carried out.
@@ -80,7 +82,7 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
         options: Arc::clone(options),
         publisher: Arc::clone(publisher),
         dispatcher,
-        refused: Mutex::default(),
+        refused: Sparingly::default(),
         tasks: TaskTracker::new(),
         stop: shutdown.child_token(),
         abort: shutdown.child_token(),
@@ -182,7 +184,10 @@ impl Runner {
     ) -> Result<(), BusError> {
         let label = format!("topic {:?}", self.core.service.topic);
         let about = |error: lapin::Error| from_lapin(&error, &label);
-        let queues = self.declare_queues(link).await?;
+        let (objects, queues) = self.objects();
+        for object in &objects {
+            declare(link, object).await?;
+        }
         let channel = link.connection.create_channel().await.map_err(about)?;
         channel.basic_qos(self.prefetch(), BasicQosOptions::default()).await.map_err(about)?;
         let mut deliveries = Deliveries::new();
@@ -205,7 +210,10 @@ impl Runner {
         *failures = 0;
         let over = CancellationToken::new();
         let _ends_with_session = over.clone().drop_guard();
-        let ended = self.consume(link, &mut deliveries, &over).await;
+        let ended = tokio::select! {
+            ended = self.consume(link, &mut deliveries, &over) => ended,
+            () = keeper::keep(link, &self.core.service, &objects) => Ok(()),
+        };
         if ended.is_ok() {
             for tag in tags {
                 let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).await;
@@ -286,8 +294,8 @@ impl Runner {
         }
     }
 
-    /// Declares what is consumed, and says which queues these are.
-    async fn declare_queues(&self, link: &Link) -> Result<Vec<(Origin, String)>, BusError> {
+    /// What must be there, and which of it is consumed.
+    fn objects(&self) -> (Vec<Object>, Vec<(Origin, String)>) {
         let Service { exchange, topic, server, listen, delivery, .. } = &self.core.service;
         let rabbit = &self.core.options.rabbit;
         let mut objects: Vec<Object> = Vec::new();
@@ -317,10 +325,7 @@ impl Runner {
                 queues.push((Origin::Fanout, format!("{}_{id}", topology::fanout_name(topic))));
             }
         }
-        for object in &objects {
-            declare(link, object).await?;
-        }
-        Ok(queues)
+        (objects, queues)
     }
 }
 

@@ -132,7 +132,7 @@ def _takes_work(topic):
     rights.may_declare(re.escape(WORK_EXCHANGE), dead)
     rights.may_own(topic)
     rights.may_bind(WORK_EXCHANGE, topic)
-    # It binds the queue of dead letters and publishes to their exchange; reading them is for people.
+    # It binds the queue of dead letters and publishes to their exchange. Both have one name, so it may read them too.
     rights.write.add(dead)
     rights.read.add(dead)
     return rights
@@ -153,7 +153,7 @@ def _sends_work(*topics, made_too=()):
 
 
 def _adapter_topic(name):
-    return "spice-adapter-" + ("[^.]+" if name == "*" else re.escape(name))
+    return "spice-adapter-" + ("[a-z0-9_]+" if name == "*" else re.escape(name))
 
 
 def rights_of(kind, name, deployment):

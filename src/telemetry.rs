@@ -25,12 +25,38 @@
 //! Text from nodes, plugins and verifiers goes through [`crate::text::display_safe`] first.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The variable of the environment that decides what is logged: `info`, `spice=debug,lapin=info`, ...
 pub const FILTER_VARIABLE: &str = "SPICE_LOG";
+
+/// How often what anybody on the bus can cause is logged.
+const SPARING_PERIOD: Duration = Duration::from_secs(1);
+
+/// Decides when to log what somebody hostile could cause in masses: once a second, with the number of those left out.
+#[derive(Debug, Default)]
+pub struct Sparingly(Mutex<(Option<Instant>, u64)>);
+
+impl Sparingly {
+    /// Whether to log now, and how many were not logged since the last time; `None` to be silent.
+    pub fn log(&self) -> Option<u64> {
+        let now = Instant::now();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged, left_out) = &mut *state;
+        if logged.is_some_and(|at| now.duration_since(at) < SPARING_PERIOD) {
+            *left_out += 1;
+            return None;
+        }
+        *logged = Some(now);
+        Some(std::mem::take(left_out))
+    }
+}
 
 /// How to log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

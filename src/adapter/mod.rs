@@ -4,6 +4,7 @@
 //! Make a folder beside this file, implement [`Provider`], add one line to `registry.rs`. Deadline, concurrency, panics,
 //! answers that are missing and answers nobody asked for are handled around it, once (`runner.rs`).
 
+mod batches;
 pub mod command;
 pub mod open_attestation;
 pub mod registry;

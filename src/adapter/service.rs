@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::adapter::batches::{Batches, Begun};
 use crate::adapter::runner::Runner;
 use crate::adapter::{CheckRequest, Provider};
 use crate::bus::{Bus, BusError};
@@ -60,6 +61,7 @@ struct Adapter {
     identity: Arc<Identity>,
     clock: Arc<dyn Clock>,
     runner: Runner,
+    batches: Arc<Batches>,
     stop: CancellationToken,
 }
 
@@ -73,7 +75,14 @@ pub async fn start(options: Options) -> Result<Running, BusError> {
     let schema = runner.provider().parameter_schema();
     let stop = CancellationToken::new();
     let rpc = RpcClient::new(bus.clone(), identity.clone());
-    let adapter = Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, stop: stop.clone() };
+    let adapter = Adapter {
+        rpc: rpc.clone(),
+        identity: identity.clone(),
+        clock,
+        runner,
+        batches: Arc::default(),
+        stop: stop.clone(),
+    };
     let serving = Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(announce(rpc, name.clone(), instance, schema, stop.clone()));
@@ -131,13 +140,26 @@ impl Service for Adapter {
         if ticket.adapter != *self.runner.name() {
             return Err(RpcError::forbidden(format!("the ticket is for adapter {}", ticket.adapter)));
         }
-        let left = ticket.deadline.since(self.clock.now());
+        let now = self.clock.now();
+        let left = ticket.deadline.since(now);
         if left.is_zero() {
             // Its time is over; Checks reports that itself.
             metrics::counter!("spice_adapter_late_batches_total", "adapter" => ticket.adapter.to_string()).increment(1);
             return Ok(Value::Null);
         }
-        self.carry_out(&ticket, &document, parameters, left).await
+        let in_hand = match self.batches.begin(&ticket, now) {
+            Begun::Fresh(in_hand) => in_hand,
+            // Should it be cut off there, it is carried out here after all.
+            Begun::InHand => return Err(RpcError::unavailable("this batch is being carried out already")),
+            Begun::Done => {
+                metrics::counter!("spice_adapter_repeated_batches_total", "adapter" => ticket.adapter.to_string())
+                    .increment(1);
+                return Ok(Value::Null);
+            }
+        };
+        self.carry_out(&ticket, &document, parameters, left).await?;
+        in_hand.done();
+        Ok(Value::Null)
     }
 }
 
@@ -148,7 +170,7 @@ impl Adapter {
         document: &SignedDocument,
         parameters: Map<String, Value>,
         left: Duration,
-    ) -> Result<Value, RpcError> {
+    ) -> Result<(), RpcError> {
         let hand_over = (left / 10).clamp(HAND_OVER.0, HAND_OVER.1).min(left / 2);
         let request = CheckRequest {
             check: ticket.check.clone(),
@@ -182,8 +204,7 @@ impl Adapter {
         };
         let already = |result: &NodeResult| !fresh.contains(&result.node) && told.get(&result.node) == Some(result);
         let rest: Vec<NodeResult> = all.into_iter().filter(|result| !already(result)).collect();
-        self.report(document, rest).await?;
-        Ok(Value::Null)
+        self.report(document, rest).await
     }
 
     /// Hands results over, trying until the broker has stored them; while it cannot, this batch is held and no more are

@@ -1,15 +1,13 @@
 //! What the tasks of one server share: from a delivery to a dispatched request.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use lapin::BasicProperties;
 use lapin::message::Delivery as AmqpDelivery;
 use lapin::types::AMQPValue;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,10 +16,8 @@ use super::message::{Incoming, Received};
 use super::options::BusOptions;
 use super::publisher::Publisher;
 use super::service::{Dispatcher, Disposition, Service};
+use crate::telemetry::Sparingly;
 use crate::text::display_safe;
-
-/// Refused messages are logged at most this often.
-const REFUSAL_LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// What everything in a server shares.
 pub(crate) struct Core {
@@ -30,8 +26,8 @@ pub(crate) struct Core {
     pub publisher: Arc<Publisher>,
     pub dispatcher: Arc<dyn Dispatcher>,
     pub permits: Arc<Semaphore>,
-    /// When a refusal was last logged, and how many were not since.
-    pub refused: Mutex<(Option<Instant>, u64)>,
+    /// When refusals are logged.
+    pub refused: Sparingly,
     pub tasks: TaskTracker,
     /// No more requests are taken.
     pub stop: CancellationToken,
@@ -78,16 +74,7 @@ impl Core {
     /// Counts a message that was not taken, and says why, at most once a second: whoever can send can send rubbish in masses.
     pub(crate) fn count_refused(&self, reason: &'static str, detail: &str) {
         metrics::counter!("spice_bus_messages_refused_total", "reason" => reason).increment(1);
-        let now = Instant::now();
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let (logged, unlogged) = &mut *refused;
-        if logged.is_some_and(|at| now.duration_since(at) < REFUSAL_LOG_PERIOD) {
-            *unlogged += 1;
-            return;
-        }
-        let others = std::mem::take(unlogged);
-        *logged = Some(now);
-        drop(refused);
+        let Some(others) = self.refused.log() else { return };
         let topic = display_safe(&self.service.topic);
         tracing::warn!(bus.topic = %topic, bus.reason = reason, bus.others = others, "a message was refused: {}", display_safe(detail));
     }

@@ -49,7 +49,7 @@ pub enum BusError {
         routing_key: String,
     },
     /// The broker refuses an exchange or queue: other flags than ours (406), no permission (403), not there (404).
-    #[error("the message broker refuses {object}: {detail}")]
+    #[error("the message broker refuses {object}: {detail}{}", what_to_do(*.code))]
     Refused {
         /// The exchange or queue, with its name.
         object: String,
@@ -111,6 +111,18 @@ impl BusError {
             Self::BadReply { .. } => "bad_reply",
             Self::Closed => "closed",
         }
+    }
+}
+
+/// What an operator does about a refusal with this code.
+fn what_to_do(code: u16) -> &'static str {
+    match code {
+        403 => "; give this account its rights (tools/rabbitmq-permissions)",
+        406 => {
+            "; somebody made it otherwise: if that was none of your services, delete it, and see who else has rights in this \
+             virtual host (tools/rabbitmq-permissions --check)"
+        }
+        _ => "",
     }
 }
 

@@ -4,7 +4,8 @@
 //! closed, a consumer is cancelled because its queue was deleted, or [`Upkeep`] finds that something is not as it was; and a new one begins. What
 //! was taken and not acknowledged in the old session comes again from the broker.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::stream::{BoxStream, SelectAll};
@@ -27,6 +28,7 @@ use super::service::{Delivery, Dispatcher, Service};
 use super::upkeep::{Interrupted, Upkeep};
 use super::work_server::WorkServer;
 use super::{Bus, Inner};
+use crate::telemetry::Sparingly;
 use crate::text::display_safe;
 
 /// A running server. Dropping it stops it at once: what it was carrying out is aborted, work comes again.
@@ -77,7 +79,7 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
         options: Arc::clone(options),
         publisher: Arc::clone(publisher),
         dispatcher,
-        refused: Mutex::default(),
+        refused: Sparingly::default(),
         tasks: TaskTracker::new(),
         stop: shutdown.child_token(),
         abort: shutdown.child_token(),
@@ -199,7 +201,7 @@ impl Runner {
         let _ends_with_session = over.clone().drop_guard();
         let consumed: Vec<&str> = queues.iter().map(|(_, queue)| queue.as_str()).collect();
         let interval = interval(&self.core.options.rabbit);
-        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval };
+        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval, told: AtomicBool::new(false) };
         let ended = tokio::select! {
             ended = self.consume(link, &mut deliveries, &over) => ended,
             interrupted = upkeep.run() => Err(interrupted),

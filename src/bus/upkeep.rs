@@ -4,8 +4,10 @@
 //! channel that the broker closes ends all of its consumers with an error. What neither gives, and is looked for here once in a heartbeat interval:
 //! - a queue that expired or was made again by somebody else, with the cancellation lost on its way: the queue is not there, or nobody consumes it;
 //! - an exchange that was deleted and a binding that was removed: nothing tells a consumer, whose queue then stays empty for ever. AMQP cannot be asked
-//!   for bindings; but to bind again what is bound costs nothing, so that is done without asking.
+//!   for bindings; but to bind again what is bound costs nothing, so that is done without asking;
+//! - a second consumer of a queue that has one: whoever has rights on the virtual host can take messages out of it. That is told, and cannot be mended here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -15,7 +17,7 @@ use lapin::{Channel, ExchangeKind};
 use super::connection::Link;
 use super::declare::{declare, short};
 use super::error::{BusError, from_lapin};
-use super::topology::{Exchange, Object, Queue};
+use super::topology::{Exchange, OWN_WORK_TOPICS, Object, Queue};
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub(crate) struct Upkeep<'a> {
     /// Names of the queues it consumes.
     pub consumed: &'a [&'a str],
     pub interval: Duration,
+    /// Whether it was told that somebody else consumes.
+    pub told: AtomicBool,
 }
 
 impl Upkeep<'_> {
@@ -103,7 +107,8 @@ impl Upkeep<'_> {
                 let text = format!("{} is there, but its consumer is not", object.label());
                 return Err(Interrupted::new("consumer_gone", BusError::Disconnected(text)));
             }
-            Ok(Counts { messages, .. }) => {
+            Ok(Counts { messages, consumers }) => {
+                self.watch_for_strangers(queue, consumers);
                 if !consumed {
                     metrics::gauge!("spice_bus_dead_letters", "queue" => queue.name.clone()).set(messages);
                 }
@@ -115,6 +120,26 @@ impl Upkeep<'_> {
             return Err(Interrupted::new("queue_deleted", error));
         }
         Err(Interrupted::new("refused", error))
+    }
+
+    /// Somebody else consumes from a queue that should have one consumer. Results taken away cost trust only, at the TTL.
+    fn watch_for_strangers(&self, queue: &Queue, consumers: u32) {
+        if !OWN_WORK_TOPICS.contains(&queue.name.as_str()) {
+            return;
+        }
+        if consumers < 2 {
+            self.told.store(false, Ordering::Relaxed);
+            return;
+        }
+        metrics::counter!("spice_bus_tampered_total", "queue" => queue.name.clone(), "reason" => "consumers")
+            .increment(1);
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "queue {} has {consumers} consumers and should have one: somebody takes messages out of it. See `rabbitmqctl list_consumers`, and who \
+                 has rights in this virtual host with `tools/rabbitmq-permissions --check`",
+                queue.name
+            );
+        }
     }
 
     /// What the broker says of something; an interruption when it says nothing for an interval.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::checks::news::Heard;
 use crate::checks::{Checks, storage};
 use crate::names::{AdapterName, NodeName};
 use crate::protocol::{RunOrder, Status};
@@ -87,9 +88,28 @@ impl Checks {
         Ok(Value::Null)
     }
 
-    pub(super) async fn nodes_changed(&self, changed: NodesChanged) -> Result<Value, RpcError> {
+    pub(super) async fn nodes_changed(&self, caller: &Caller, changed: NodesChanged) -> Result<Value, RpcError> {
+        let Caller { request_id: id, signed_at, .. } = caller;
+        match self.state.lock().await.news.hear(id, *signed_at, self.clock.now()) {
+            Heard::Fresh => {}
+            Heard::Known => {
+                metrics::counter!("spice_checks_redelivered_total").increment(1);
+                return Ok(Value::Null);
+            }
+            Heard::Untimely => {
+                return Err(RpcError::unauthorized(
+                    "news of changed nodes counts for a day; this is older, or from the future",
+                ));
+            }
+        }
         self.fetch_inventory().await;
         self.check_at_once(&changed.nodes).await?;
+        // Should this be lost, the redelivery checks the same nodes once more, which does no harm.
+        let mut state = self.state.lock().await;
+        let over = state.news.done(id, *signed_at, self.clock.now());
+        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        storage::save_news(&mut changes, id, *signed_at, &over).await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::internal)?;
         Ok(Value::Null)
     }
 }

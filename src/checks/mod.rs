@@ -12,6 +12,7 @@ pub mod definition;
 pub mod dispatch;
 mod events;
 pub mod inventory;
+mod news;
 pub mod planner;
 pub mod registry;
 pub mod runs;
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::bus::Bus;
 use crate::checks::adapters::Adapters;
+use crate::checks::news::News;
 use crate::checks::planner::{Inventory, Now, Planner};
 use crate::checks::registry::Registry;
 use crate::checks::runs::Runs;
@@ -76,6 +78,7 @@ struct State {
     inventory: Inventory,
     inventory_version: Option<i64>,
     adapters: Adapters,
+    news: News,
     last_slots: BTreeMap<CheckName, Timestamp>,
 }
 
@@ -130,6 +133,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             inventory: Inventory::new(),
             inventory_version: None,
             adapters: Adapters::restore(restored.schemas),
+            news: News::restore(restored.news),
             last_slots: restored.last_slots,
         }),
         wake: Notify::new(),

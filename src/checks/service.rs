@@ -89,7 +89,7 @@ impl Service for Arc<Checks> {
                 Ok(json!({ "document": self.signed_policy().await? }))
             }
             "results_stored" => self.results_stored(typed(args)?).await,
-            "nodes_changed" => self.nodes_changed(typed(args)?).await,
+            "nodes_changed" => self.nodes_changed(&caller, typed(args)?).await,
             other => Err(RpcError::internal(format!("method {other} is in the table but not served"))),
         }
     }

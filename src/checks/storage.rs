@@ -25,11 +25,14 @@ pub struct Restored {
     pub last_slots: BTreeMap<CheckName, Timestamp>,
     /// The last schema each adapter announced.
     pub schemas: BTreeMap<String, serde_json::Value>,
+    /// The ids of news acted upon, with the time they were signed.
+    pub news: BTreeMap<String, Timestamp>,
 }
 
 const META: &str = "SELECT value FROM checks_meta WHERE name = ?";
 const SLOT: &str = "slot:";
 const SCHEMA: &str = "schema:";
+const NEWS: &str = "news:";
 
 /// Reads everything and stores a new epoch: the greater of the last one plus one and the time of day, so that an epoch is
 /// new even where the database was restored from a backup.
@@ -58,12 +61,15 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     let batches: Vec<Batch> = database.load("checks_batch", "SELECT epoch, body FROM checks_batch").await?;
     let mut last_slots = BTreeMap::new();
     let mut schemas = BTreeMap::new();
+    let mut news = BTreeMap::new();
     for row in sqlx::query("SELECT name, value FROM checks_meta").fetch_all(database.reader()).await? {
         let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(check) = name.strip_prefix(SLOT).and_then(|check| CheckName::new(check).ok()) {
             last_slots.insert(check, Timestamp(value.parse().unwrap_or(0)));
         } else if let Some(adapter) = name.strip_prefix(SCHEMA) {
             schemas.insert(adapter.to_owned(), serde_json::from_str(&value).unwrap_or_default());
+        } else if let Some(id) = name.strip_prefix(NEWS) {
+            news.insert(id.to_owned(), Timestamp(value.parse().unwrap_or(0)));
         }
     }
     let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
@@ -73,7 +79,7 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     let mut changes = database.begin().await?;
     put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
     changes.commit().await?;
-    Ok(Restored { registry, policy_number, epoch, runs: Runs::restore(runs, batches), last_slots, schemas })
+    Ok(Restored { registry, policy_number, epoch, runs: Runs::restore(runs, batches), last_slots, schemas, news })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
@@ -130,6 +136,22 @@ pub async fn save_slot(changes: &mut Changes, check: &CheckName, slot: Timestamp
 /// [`StoreError`].
 pub async fn save_schema(changes: &mut Changes, adapter: &str, schema: &serde_json::Value) -> Result<(), StoreError> {
     put_meta(changes, &format!("{SCHEMA}{adapter}"), &to_body(schema)).await
+}
+
+/// Writes that news was acted upon, and forgets what is `over`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_news(
+    changes: &mut Changes,
+    id: &str,
+    signed_at: Timestamp,
+    over: &[String],
+) -> Result<(), StoreError> {
+    for id in over {
+        changes.execute("DELETE FROM checks_meta WHERE name = ?", &[(&format!("{NEWS}{id}")).into()]).await?;
+    }
+    put_meta(changes, &format!("{NEWS}{id}"), &signed_at.0.to_string()).await
 }
 
 /// Writes a run.

@@ -17,7 +17,7 @@ use crate::protocol::{NodeResult, Status, Ticket};
 use crate::rpc::{Caller, RpcError, typed};
 use crate::security::{Role, SignedDocument};
 use crate::store::to_body;
-use crate::trust::{BootSeen, Observation, Reporter};
+use crate::trust::{BootSeen, Note, Observation, Reporter};
 
 /// Most results in one message: a batch.
 const MAX_RESULTS: usize = 200;
@@ -144,6 +144,11 @@ impl Nodes {
         };
         let before = entry.trust.checks.get(&ticket.check).and_then(|state| state.shown()).map(|shown| shown.status);
         let recorded = entry.trust.record(&world.rules, &ticket.check, &observation, now);
+        if matches!(recorded.folded.note, Note::Conflict { .. }) {
+            metrics::counter!("spice_nodes_results_contradicted_total", "check" => ticket.check.to_string())
+                .increment(1);
+            tracing::warn!(sender = caller.sender, node = %node, check.name = %ticket.check, run = %ticket.order, "results of one run contradict each other; the worse one stands");
+        }
         if recorded.boot == Some(BootSeen::Changed) {
             rebooted.insert(node.clone());
         }

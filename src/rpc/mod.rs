@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::clock::Timestamp;
 use crate::security::keys::KeyId;
 use crate::security::roles::Role;
 
@@ -41,6 +42,8 @@ pub struct Caller {
     pub roles: Vec<Role>,
     /// The request's unique id.
     pub request_id: String,
+    /// When the request was signed, by the sender's clock.
+    pub signed_at: Timestamp,
 }
 
 /// What a role offers on a topic. Methods not in the table never reach it.

@@ -15,6 +15,7 @@ use crate::rpc::{Caller, EXCHANGE, Kind, RpcError, Service, WORK_EXCHANGE, failu
 use crate::security::request::{ADMIN_WINDOW, CONTEXT_MEMBER};
 use crate::security::seen::DEFAULT_CAPACITY;
 use crate::security::{AuthError, ReplyOutcome, RequestParts, Role, SeenIds, check_window, sign_reply, verify_request};
+use crate::telemetry::Sparingly;
 
 /// How long a stopping server waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -37,12 +38,14 @@ pub struct Secured {
     identity: Arc<Identity>,
     service: Arc<dyn Service>,
     seen: Mutex<SeenIds>,
+    /// When refusals are logged: whoever can send can send rubbish in masses.
+    refused: Sparingly,
 }
 
 impl Secured {
     fn new(topic: Topic, identity: Arc<Identity>, service: Arc<dyn Service>) -> Arc<Self> {
         let seen = SeenIds::starting_at(ADMIN_WINDOW, DEFAULT_CAPACITY, identity.clock.now());
-        Arc::new(Self { topic, identity, service, seen: Mutex::new(seen) })
+        Arc::new(Self { topic, identity, service, seen: Mutex::new(seen), refused: Sparingly::default() })
     }
 
     /// Serves an RPC topic under `server`.
@@ -105,6 +108,7 @@ impl Secured {
                 key_id: None,
                 roles: vec![Role::Admin],
                 request_id: incoming.msg_id.clone().unwrap_or_default(),
+                signed_at: self.identity.clock.now(),
             };
             return Ok(Admitted { method, caller, digest: None });
         }
@@ -151,7 +155,13 @@ impl Secured {
                 .and_then(|()| seen.record(&verified.id, verified.time, now))
                 .map_err(|error| Refused::not_believed(&error, digest))?;
         }
-        let caller = Caller { sender: verified.sender, key_id: Some(verified.key_id), roles, request_id: verified.id };
+        let caller = Caller {
+            sender: verified.sender,
+            key_id: Some(verified.key_id),
+            roles,
+            request_id: verified.id,
+            signed_at: verified.time,
+        };
         Ok(Admitted { method, caller, digest })
     }
 
@@ -209,13 +219,16 @@ impl Dispatcher for Secured {
             Err(Refused { reason, failure, digest }) => {
                 metrics::counter!("spice_requests_refused_total", "topic" => self.topic.as_str(), "reason" => reason)
                     .increment(1);
-                tracing::warn!(
-                    topic = self.topic.as_str(),
-                    rpc.method = crate::text::display_safe_to(&incoming.request.method, 64),
-                    reason,
-                    detail = failure.message,
-                    "a request was refused"
-                );
+                if let Some(others) = self.refused.log() {
+                    tracing::warn!(
+                        topic = self.topic.as_str(),
+                        rpc.method = crate::text::display_safe_to(&incoming.request.method, 64),
+                        reason,
+                        others,
+                        detail = failure.message,
+                        "a request was refused"
+                    );
+                }
                 return if is_work {
                     Disposition::Poison(format!("refused: {}", failure.message))
                 } else {

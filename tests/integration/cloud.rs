@@ -42,12 +42,18 @@ impl Cloud {
 
     /// One process per role, with keys an administrator placed.
     pub async fn one_process_each(more_configuration: &str) -> Self {
-        let mut cloud = Self::prepare(more_configuration).await;
-        let adapters = ["openattestation", "command"].map(|name| name.parse().unwrap());
-        bootstrap::create_keys(&cloud.state(), &deployment(), &adapters).unwrap();
+        let mut cloud = Self::before_any_start(more_configuration).await;
         for role in ["nodes", "checks", "adapter", "pool"] {
             cloud.start(role, &["--role", role]).await;
         }
+        cloud
+    }
+
+    /// A cloud in which nothing runs yet, with keys an administrator placed.
+    pub async fn before_any_start(more_configuration: &str) -> Self {
+        let cloud = Self::prepare(more_configuration).await;
+        let adapters = ["openattestation", "command"].map(|name| name.parse().unwrap());
+        bootstrap::create_keys(&cloud.state(), &deployment(), &adapters).unwrap();
         cloud
     }
 
@@ -83,18 +89,42 @@ impl Cloud {
 
     /// Starts a process and waits until it serves.
     pub async fn start(&mut self, name: &str, arguments: &[&str]) {
+        let url = self.lab.transport_url();
+        self.start_as(name, arguments, &url).await;
+    }
+
+    /// Starts a process that reaches the bus in its own way, and waits until it serves.
+    pub async fn start_as(&mut self, name: &str, arguments: &[&str], transport_url: &str) {
+        let started_before = self.started(name);
+        let child = self.spawn(name, arguments, transport_url);
+        self.processes.insert(name.to_owned(), child);
+        eventually(&format!("{name} has started"), async || self.started(name) > started_before).await;
+    }
+
+    /// Starts a process that cannot start, and says what it wrote.
+    pub async fn fail_to_start(&self, name: &str, arguments: &[&str]) -> String {
+        let mut child = self.spawn(name, arguments, &self.lab.transport_url());
+        let status = tokio::time::timeout(crate::lab::PATIENCE, child.wait()).await.expect("it ends").unwrap();
+        assert!(!status.success());
+        self.logged(name)
+    }
+
+    fn spawn(&self, name: &str, arguments: &[&str], transport_url: &str) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log(name)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_spiced"))
+        Command::new(env!("CARGO_BIN_EXE_spiced"))
             .args(arguments)
             .arg("--config-file")
             .arg(self.dir.path().join("spice.conf"))
+            .env("OS_DEFAULT__TRANSPORT_URL", transport_url)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        let started_before = self.started(name);
-        self.processes.insert(name.to_owned(), child);
-        eventually(&format!("{name} has started"), async || self.started(name) > started_before).await;
+            .unwrap()
+    }
+
+    /// What a process has logged.
+    pub fn logged(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -102,7 +132,7 @@ impl Cloud {
     }
 
     fn started(&self, name: &str) -> usize {
-        let log = std::fs::read_to_string(self.log(name)).unwrap_or_default();
+        let log = self.logged(name);
         log.lines().filter(|line| line.contains(" spiced: started ")).count()
     }
 
@@ -207,6 +237,11 @@ impl Cloud {
             self.pool_file().get(node).is_some_and(|(found, _)| *found == level)
         })
         .await;
+    }
+
+    /// When the pool cache last heard Nodes and agreed.
+    pub fn sign_of_life(&self) -> Option<std::time::SystemTime> {
+        std::fs::metadata(self.dir.path().join("run/pool.alive")).and_then(|file| file.modified()).ok()
     }
 
     /// The header of the pool file.

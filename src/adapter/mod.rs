@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod open_attestation;
+mod presence;
 pub mod registry;
 pub mod runner;
 pub(crate) mod schema;

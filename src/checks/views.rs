@@ -118,6 +118,8 @@ pub(super) fn run(run: &Run) -> Value {
         "nodes": run.total,
         "done": run.done(),
         "outcomes": run.outcomes,
+        "attempts": run.attempts,
+        "recasts": run.recasts,
         "finished": run.finished_at.is_some(),
     })
 }

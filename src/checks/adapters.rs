@@ -123,6 +123,11 @@ impl Adapters {
         self.known.get(name.as_str()).map(|known| &known.schema)
     }
 
+    /// Every known adapter with the schema of its parameters.
+    pub fn schemas(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.known.iter().map(|(name, known)| (name.as_str(), &known.schema))
+    }
+
     /// Name and number of living instances of every known adapter.
     pub fn alive(&self, now: Duration) -> impl Iterator<Item = (&str, usize)> {
         self.known.iter().map(move |(name, known)| {

@@ -73,6 +73,10 @@ impl Service for Arc<Checks> {
                 let wanted = |run: &&Run| check.as_ref().is_none_or(|check| run.check == *check);
                 Ok(state.runs.latest().filter(wanted).take(limit).map(views::run).collect())
             }
+            "adapter_list" => {
+                let _: NoArguments = typed(args)?;
+                Ok(self.adapters(&*self.state.lock().await))
+            }
             "status" => {
                 let _: NoArguments = typed(args)?;
                 Ok(self.status(&*self.state.lock().await))

@@ -152,6 +152,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Checks, "pool_policies", Allowed::Reader, Class::Call, "", "All pools' policies."),
     method(Topic::Checks, "run_show", Allowed::Reader, Class::Call, "run", "One run: how many nodes are done, by status; attempts, and batches cast again, by reason."),
     method(Topic::Checks, "run_list", Allowed::Reader, Class::Call, "check?, limit?", "The latest runs."),
+    method(Topic::Checks, "adapter_list", Allowed::Reader, Class::Call, "", "All adapters: living instances and how many batches each holds, the schema of their parameters, the checks that use them."),
     method(Topic::Checks, "status", Allowed::Reader, Class::Call, "", "Checks' health: adapters alive, runs due, late and outstanding."),
     method(Topic::Checks, "adapter_announce", Allowed::Adapter, Class::Cast, "adapter, instance, schema, incarnation?, holding?", "An adapter lives, and holds these batches (epoch, run, batch, attempt)."),
     method(Topic::Checks, "policy_get", Allowed::Nodes, Class::Call, "", "The newest policy, signed."),

@@ -14,6 +14,8 @@ mod bus_work;
 mod cli;
 mod cloud;
 mod end_to_end;
+mod foreign_adapter;
 mod lab;
 mod oat;
 mod plugins;
+mod recast;

@@ -25,7 +25,8 @@
 //! # One check, from its schedule to Nova's decision
 //! 1. [`checks::planner`] finds that a slot of the check has begun; every node has its own place in the splay.
 //! 2. [`checks::dispatch`] stores a run and its batches, signs a ticket per batch and casts `run_check` to the adapter's
-//!    work queue. A batch that was stored but not sent is sent after a restart.
+//!    work queue. A batch that was stored but not sent is sent after a restart; one that its adapter lost is cast again
+//!    under the next attempt ([`checks::losses`], [`checks::recast`]).
 //! 3. [`adapter::service`] verifies the ticket, lets [`adapter::runner`] drive the provider, and hands results over with
 //!    the ticket as they come. The batch is acknowledged when the broker has stored its results.
 //! 4. [`nodes::results`] verifies ticket and signer, folds each result into what is remembered of the node
@@ -55,6 +56,11 @@
 //!   a pool whose passes run out meanwhile costs more than a few attempts at a closed port.
 //! - **Whether consumers, bindings and exchanges are still there** is asked once in a heartbeat interval instead of trusting that nobody
 //!   touches them: AMQP tells a consumer nothing of a binding or an exchange that is gone, and a deaf service looks healthy.
+//! - **Losses are told by announcements**, which name the batches an adapter holds, not by a message per batch and not stored:
+//!   they are heard again within seconds of a restart of Checks. Silence is the second sign, for adapters that only answer.
+//!   An adapter of ours loses nothing (the broker delivers an unacknowledged batch again), so what waits in a queue is never
+//!   cast again. The next attempt is issued when it is cast: its evidence is that young, and revoking a key voids it by when
+//!   it was really signed.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

@@ -7,6 +7,7 @@
 mod batches;
 pub mod command;
 pub mod open_attestation;
+mod presence;
 pub mod registry;
 pub mod runner;
 pub(crate) mod schema;

@@ -13,19 +13,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::adapter::batches::{Batches, Begun};
+use crate::adapter::presence::Presence;
 use crate::adapter::runner::Runner;
 use crate::adapter::{CheckRequest, Provider};
 use crate::bus::{Bus, BusError};
 use crate::clock::Clock;
-use crate::names::{AdapterName, NodeName};
+use crate::names::NodeName;
 use crate::protocol::{NodeResult, Ticket};
 use crate::rpc::server::Serving;
 use crate::rpc::table::{Method, Topic};
 use crate::rpc::{Caller, Identity, Kind, RpcClient, RpcError, Secured, Service, typed};
 use crate::security::{Role, SignedDocument};
 
-/// How often an adapter says that it lives.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
 /// Results known early are handed over together within this time.
 const EARLY: Duration = Duration::from_millis(300);
 /// What is left of a ticket's time for handing over: a tenth, within these bounds.
@@ -61,7 +60,7 @@ struct Adapter {
     identity: Arc<Identity>,
     clock: Arc<dyn Clock>,
     runner: Runner,
-    batches: Arc<Batches>,
+    batches: Batches,
     stop: CancellationToken,
 }
 
@@ -75,17 +74,13 @@ pub async fn start(options: Options) -> Result<Running, BusError> {
     let schema = runner.provider().parameter_schema();
     let stop = CancellationToken::new();
     let rpc = RpcClient::new(bus.clone(), identity.clone());
-    let adapter = Adapter {
-        rpc: rpc.clone(),
-        identity: identity.clone(),
-        clock,
-        runner,
-        batches: Arc::default(),
-        stop: stop.clone(),
-    };
+    let known = Batches::default();
+    let presence = Presence { adapter: name.clone(), instance, schema, batches: known.clone() };
+    let adapter =
+        Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, batches: known, stop: stop.clone() };
     let serving = Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
     let tasks = TaskTracker::new();
-    tasks.spawn(announce(rpc, name.clone(), instance, schema, stop.clone()));
+    tasks.spawn(presence.announce(rpc, stop.clone()));
     tasks.close();
     tracing::info!(role = "adapter", adapter = %name, "role started");
     Ok(Running { serving, stop, tasks })
@@ -97,23 +92,6 @@ impl Running {
         self.stop.cancel();
         self.serving.stop().await;
         self.tasks.wait().await;
-    }
-}
-
-async fn announce(rpc: RpcClient, adapter: AdapterName, instance: String, schema: Value, stop: CancellationToken) {
-    loop {
-        let args = Map::from_iter([
-            ("adapter".to_owned(), json!(adapter)),
-            ("instance".to_owned(), json!(instance)),
-            ("schema".to_owned(), schema.clone()),
-        ]);
-        if let Err(error) = rpc.cast(Topic::Checks, "adapter_announce", args).await {
-            tracing::debug!(%error, "this adapter could not announce itself");
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(ANNOUNCE_EVERY) => {}
-        }
     }
 }
 
@@ -180,6 +158,19 @@ impl Adapter {
             clock: self.clock.clone(),
         };
         tracing::debug!(check.name = %ticket.check, run = %ticket.order, nodes = ticket.nodes.len(), "a batch begins");
+        // Results are handed over while the others are still being found out: a broker that takes none must not keep the
+        // provider from being heard before its deadline. Bounded by the batch.
+        let (found, handing_over) = mpsc::unbounded_channel();
+        tokio::try_join!(self.find_out(request, found), self.hand_over(document, handing_over))?;
+        Ok(())
+    }
+
+    /// Runs the provider, and gives results on: those known early together, the rest at the end.
+    async fn find_out(
+        &self,
+        request: CheckRequest,
+        found: mpsc::UnboundedSender<Vec<NodeResult>>,
+    ) -> Result<(), RpcError> {
         let (early, mut known) = mpsc::unbounded_channel();
         let mut told: BTreeMap<NodeName, NodeResult> = BTreeMap::new();
         let mut fresh: BTreeSet<NodeName> = BTreeSet::new();
@@ -189,7 +180,7 @@ impl Adapter {
         let all = loop {
             tokio::select! {
                 all = &mut running => break all,
-                () = self.stop.cancelled() => return Err(RpcError::unavailable("this adapter is stopping")),
+                () = self.stop.cancelled() => return Err(stopping()),
                 Some(result) = known.recv() => {
                     fresh.insert(result.node.clone());
                     told.insert(result.node.clone(), result);
@@ -197,14 +188,32 @@ impl Adapter {
                 }
                 () = sleep_until(flush_at) => {
                     let results = std::mem::take(&mut fresh).iter().filter_map(|node| told.get(node).cloned()).collect();
-                    self.report(document, results).await?;
+                    let _ = found.send(results);
                     flush_at = None;
                 }
             }
         };
         let already = |result: &NodeResult| !fresh.contains(&result.node) && told.get(&result.node) == Some(result);
-        let rest: Vec<NodeResult> = all.into_iter().filter(|result| !already(result)).collect();
-        self.report(document, rest).await
+        let _ = found.send(all.into_iter().filter(|result| !already(result)).collect());
+        Ok(())
+    }
+
+    /// Hands over what is found, whatever has come together in one message.
+    async fn hand_over(
+        &self,
+        ticket: &SignedDocument,
+        mut found: mpsc::UnboundedReceiver<Vec<NodeResult>>,
+    ) -> Result<(), RpcError> {
+        while let Some(results) = found.recv().await {
+            let by_node = |results: Vec<NodeResult>| results.into_iter().map(|result| (result.node.clone(), result));
+            let mut together: BTreeMap<NodeName, NodeResult> = by_node(results).collect();
+            while let Ok(more) = found.try_recv() {
+                // What comes later of a node is what stands.
+                together.extend(by_node(more));
+            }
+            self.report(ticket, together.into_values().collect()).await?;
+        }
+        Ok(())
     }
 
     /// Hands results over, trying until the broker has stored them; while it cannot, this batch is held and no more are
@@ -233,12 +242,16 @@ impl Adapter {
                 }
             }
             tokio::select! {
-                () = self.stop.cancelled() => return Err(RpcError::unavailable("this adapter is stopping")),
+                () = self.stop.cancelled() => return Err(stopping()),
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(RETRY.1);
         }
     }
+}
+
+fn stopping() -> RpcError {
+    RpcError::unavailable("this adapter is stopping")
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -82,6 +82,23 @@ async fn declare_exactly(link: &Link, object: &Object) -> Result<(), BusError> {
     Ok(())
 }
 
+/// How many messages wait in a queue for a consumer; `None` where there is no such queue.
+pub(crate) async fn waiting(link: &Link, queue: &str) -> Result<Option<u32>, BusError> {
+    let label = format!("queue {queue:?}");
+    let about = |error: lapin::Error| from_lapin(&error, &label);
+    // A channel of its own: asking for a queue that is not there closes it.
+    let channel = link.connection.create_channel().await.map_err(about)?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match channel.queue_declare(short(queue)?, options, FieldTable::default()).await.map_err(about) {
+        Ok(found) => {
+            let _ = channel.close(200, "OK".into()).await;
+            Ok(Some(found.message_count()))
+        }
+        Err(BusError::Refused { code: 404, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// `text` as AMQP's short string, which has at most 255 bytes.
 pub(crate) fn short(text: &str) -> Result<ShortString, BusError> {
     ShortString::try_new(text).map_err(|_| {

@@ -189,6 +189,18 @@ impl Bus {
         self.0.publisher.publish(&outgoing, self.publish_deadline()).await
     }
 
+    /// How many messages of a topic wait for a consumer, as the broker has it now; `None` where nobody ever served the topic.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached within `patience`, or refuses.
+    pub async fn waiting(&self, topic: &str, patience: Duration) -> Result<Option<u32>, BusError> {
+        let deadline = Instant::now() + patience;
+        let link = self.0.consuming.up_before(deadline).await?;
+        tokio::time::timeout_at(deadline, declare::waiting(&link, topic)).await.unwrap_or_else(|_| {
+            Err(BusError::Disconnected("the broker did not say in time how many messages wait".to_owned()))
+        })
+    }
+
     /// Publishes a notification to every configured topic, confirmed and mandatory.
     ///
     /// # Errors

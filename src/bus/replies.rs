@@ -4,6 +4,7 @@
 //! servers which are still trying to reply find it.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,7 +102,13 @@ impl Listener {
         self.ready.send_replace(Some(name.to_owned()));
         let objects = [queue];
         let consumed = [name];
-        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval: self.interval };
+        let upkeep = Upkeep {
+            link,
+            objects: &objects,
+            consumed: &consumed,
+            interval: self.interval,
+            told: AtomicBool::default(),
+        };
         let upkeep = upkeep.run();
         tokio::pin!(upkeep);
         loop {

@@ -201,7 +201,7 @@ impl Runner {
         let _ends_with_session = over.clone().drop_guard();
         let consumed: Vec<&str> = queues.iter().map(|(_, queue)| queue.as_str()).collect();
         let interval = interval(&self.core.options.rabbit);
-        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval, told: AtomicBool::new(false) };
+        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval, told: AtomicBool::default() };
         let ended = tokio::select! {
             ended = self.consume(link, &mut deliveries, &over) => ended,
             interrupted = upkeep.run() => Err(interrupted),

@@ -1,7 +1,7 @@
 //! Whether what a session consumes is still there, although its connection is.
 //!
 //! What lapin and RabbitMQ give: a consumer whose queue is deleted, or whose quorum queue lost its leader, is cancelled, and its stream ends; a
-//! channel that the broker closes ends all of its consumers with an error. What neither gives, and is looked for here once in a heartbeat interval:
+//! channel that the broker closes ends all of its consumers with an error. What neither gives, and is looked for here once in a heartbeat interval, and at least every 10 s:
 //! - a queue that expired or was made again by somebody else, with the cancellation lost on its way: the queue is not there, or nobody consumes it;
 //! - an exchange that was deleted and a binding that was removed: nothing tells a consumer, whose queue then stays empty for ever. AMQP cannot be asked
 //!   for bindings; but to bind again what is bound costs nothing, so that is done without asking;
@@ -18,6 +18,9 @@ use super::connection::Link;
 use super::declare::{declare, short};
 use super::error::{BusError, from_lapin};
 use super::topology::{Exchange, OWN_WORK_TOPICS, Object, Queue};
+
+/// A look costs a few round trips, and what it finds is an outage or an attack: it is not put off as long as heartbeats may be.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Upkeep<'_> {
             if let Err(interrupted) = self.round().await {
                 return interrupted;
             }
-            tokio::time::sleep(self.interval).await;
+            tokio::time::sleep(self.interval.min(LONGEST_PAUSE)).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! The loop of the role: what is due is stored, signed, cast; what is overdue is reported as `timeout`.
+//! The loop of the role: what is due is stored, signed and cast.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::runs::{Batch, Cause, Run};
-use crate::checks::{Checks, State, storage};
-use crate::clock::Timestamp;
+use crate::checks::{Checks, State, overdue, storage};
 use crate::names::{AdapterName, CheckName, NodeName};
 use crate::protocol::targets::TargetMatcher;
-use crate::protocol::{NodeResult, RunOrder, Status, Ticket};
+use crate::protocol::{RunOrder, Ticket};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
 
@@ -38,7 +37,7 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
 async fn step(checks: &Arc<Checks>) -> Result<(), RpcError> {
     begin_due(checks).await?;
     send_unsent(checks).await;
-    report_overdue(checks).await;
+    overdue::report_overdue(checks).await;
     Ok(())
 }
 
@@ -106,6 +105,8 @@ impl Checks {
             outcomes: std::collections::BTreeMap::new(),
             finished_at: None,
             sending: true,
+            attempts: 1,
+            recasts: std::collections::BTreeMap::new(),
         });
         // Numbers that never repeat within the run, though batches of it may be complete and gone.
         let first_batch = run.total + 1;
@@ -131,11 +132,15 @@ impl Checks {
                 batch: number,
                 check: check.clone(),
                 adapter: definition.adapter.to_string(),
+                attempt: 1,
                 ticket: self.sign_ticket(&ticket)?,
                 parameters: definition.parameters.clone(),
                 deadline: ticket.deadline,
                 awaited: chunk.iter().cloned().collect(),
                 sent: false,
+                sent_at: None,
+                heard_at: None,
+                lost: None,
                 timed_out: false,
             };
             storage::save_batch(&mut changes, &batch).await.map_err(RpcError::internal)?;
@@ -190,94 +195,21 @@ async fn send_unsent(checks: &Arc<Checks>) {
         };
         match sent {
             Ok(()) => {}
-            Err(error) if error.kind == Kind::NotFound => {
+            Err(error) if error.kind == Kind::NotFound && batch.attempt == 1 => {
                 // Nobody ever served this adapter here: say so now instead of at the deadline.
-                if let Err(error) = report(checks, &batch, Status::Error, &no_adapter(&adapter)).await {
+                if let Err(error) = overdue::report_no_adapter(checks, &batch, &adapter).await {
                     tracing::warn!(%error, "a missing adapter could not be reported; it is repeated");
                     continue;
                 }
-                checks.state.lock().await.runs.mark_timed_out(batch.order, batch.batch);
             }
+            // Somebody did serve it and may yet answer an earlier attempt; the deadline speaks for this one.
+            Err(error) if error.kind == Kind::NotFound => {}
             Err(error) => {
                 tracing::info!(%error, check.name = %batch.check, run = %batch.order, "a batch could not be handed to the bus; it is repeated");
                 return;
             }
         }
-        checks.state.lock().await.runs.mark_sent(batch.order, batch.batch);
         // A batch that is sent twice after a crash right here does no harm: results are idempotent.
-        if let Some(batch) = checks.state.lock().await.runs.batch(batch.order, batch.batch).cloned() {
-            store_batch(checks, &batch).await;
-        }
+        checks.mark(&batch, |runs| runs.mark_sent(batch.order, batch.batch, now)).await;
     }
-}
-
-fn no_adapter(adapter: &AdapterName) -> String {
-    format!("no adapter: nobody serves {adapter:?}; start one with `spiced --role adapter`", adapter = adapter.as_str())
-}
-
-/// Reports what Nodes has not stored by the deadline.
-async fn report_overdue(checks: &Arc<Checks>) {
-    let now = checks.clock.now();
-    let overdue: Vec<Batch> = checks.state.lock().await.runs.overdue(now).take(256).cloned().collect();
-    for batch in overdue {
-        let alive = match AdapterName::new(&batch.adapter) {
-            Ok(adapter) => checks
-                .state
-                .lock()
-                .await
-                .adapters
-                .is_alive(&adapter, checks.clock.monotonic())
-                .then_some(())
-                .ok_or(adapter),
-            Err(_) => Ok(()),
-        };
-        let (status, reason) = match alive {
-            Ok(()) => (Status::Timeout, "no result was stored before the deadline".to_owned()),
-            Err(adapter) => (Status::Error, no_adapter(&adapter)),
-        };
-        if let Err(error) = report(checks, &batch, status, &reason).await {
-            tracing::info!(%error, "a time-out could not be handed to the bus; it is repeated");
-            return;
-        }
-        metrics::counter!("spice_checks_overdue_total", "check" => batch.check.to_string())
-            .increment(batch.awaited.len() as u64);
-        let mut state = checks.state.lock().await;
-        state.runs.mark_timed_out(batch.order, batch.batch);
-        let stored = state.runs.batch(batch.order, batch.batch).cloned();
-        drop(state);
-        if let Some(batch) = stored {
-            store_batch(checks, &batch).await;
-        }
-    }
-}
-
-async fn store_batch(checks: &Checks, batch: &Batch) {
-    let saved = async {
-        let mut changes = checks.database.begin().await?;
-        storage::save_batch(&mut changes, batch).await?;
-        changes.commit().await
-    };
-    if let Err(error) = saved.await {
-        tracing::warn!(%error, "the state of a batch could not be stored; after a restart it may be sent again");
-    }
-}
-
-async fn report(checks: &Checks, batch: &Batch, status: Status, reason: &str) -> Result<(), RpcError> {
-    let now: Timestamp = checks.clock.now();
-    let results: Vec<NodeResult> = batch
-        .awaited
-        .iter()
-        .map(|node| NodeResult {
-            node: node.clone(),
-            status,
-            reason: reason.to_owned(),
-            requested_at: now,
-            finished_at: now,
-            verified_at: None,
-            boot: None,
-            self_reported: false,
-        })
-        .collect();
-    let args = Map::from_iter([("ticket".to_owned(), json!(batch.ticket)), ("results".to_owned(), json!(results))]);
-    checks.rpc.work(Topic::Results, None, "record_results", args, None).await
 }

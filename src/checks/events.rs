@@ -6,10 +6,12 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::checks::adapters::Sign;
 use crate::checks::news::Heard;
 use crate::checks::{Checks, storage};
 use crate::names::{AdapterName, NodeName};
-use crate::protocol::{RunOrder, Status};
+use crate::protocol::ticket::MAX_HOLDING;
+use crate::protocol::{RunOrder, Status, TicketRef};
 use crate::rpc::{Caller, RpcError};
 use crate::security::Role;
 
@@ -19,6 +21,10 @@ pub(super) struct Announcement {
     adapter: AdapterName,
     instance: String,
     schema: Value,
+    #[serde(default)]
+    incarnation: Option<String>,
+    #[serde(default)]
+    holding: BTreeSet<TicketRef>,
 }
 
 #[derive(Deserialize)]
@@ -43,17 +49,24 @@ impl Checks {
         caller: &Caller,
         announcement: Announcement,
     ) -> Result<Value, RpcError> {
-        let Announcement { adapter, instance, schema } = announcement;
+        let Announcement { adapter, instance, schema, incarnation, holding } = announcement;
         if !caller.roles.contains(&Role::Adapter(adapter.clone())) {
             return Err(RpcError::forbidden(format!("{} may not announce adapter {adapter}", caller.sender)));
         }
-        if schema.to_string().len() > 262_144 || instance.len() > 255 {
+        let too_long = |text: &str| text.len() > 255;
+        if holding.len() > MAX_HOLDING || too_long(&instance) || incarnation.as_deref().is_some_and(too_long) {
             return Err(RpcError::bad_request("the announcement is too large"));
         }
-        crate::adapter::schema::compile(&schema).map_err(RpcError::bad_request)?;
         let mut state = self.state.lock().await;
+        if state.adapters.schema(&adapter) != Some(&schema) {
+            if schema.to_string().len() > 262_144 {
+                return Err(RpcError::bad_request("the announced schema is too large"));
+            }
+            crate::adapter::schema::compile(&schema).map_err(RpcError::bad_request)?;
+        }
         let instance = crate::text::display_safe(&instance);
-        if state.adapters.announced(&adapter, &instance, &schema, self.clock.monotonic()) {
+        let sign = Sign { instance: instance.clone(), incarnation, holding, schema: schema.clone() };
+        if state.adapters.announced(&adapter, sign, self.clock.monotonic()) {
             let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
             storage::save_schema(&mut changes, adapter.as_str(), &schema).await.map_err(RpcError::internal)?;
             changes.commit().await.map_err(RpcError::internal)?;

@@ -1,9 +1,10 @@
 //! Role *checks*: what is to be run, where and when.
 //!
 //! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
-//! awaited; all three are values. [`dispatch`] moves them with the clock: it stores a batch, signs its ticket, casts it to the
-//! adapter, and reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and
-//! other roles call (`changes`, `events`, `views`, `dead_letters`).
+//! awaited, [`losses`] what of that was lost on its way; all four are values. [`dispatch`] moves them with the clock: it
+//! stores a batch, signs its ticket, and casts it to the adapter; [`recast`] casts it again when it was lost; [`overdue`]
+//! reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and other roles call
+//! (`changes`, `events`, `views`, `dead_letters`).
 
 pub mod adapters;
 mod changes;
@@ -12,8 +13,11 @@ pub mod definition;
 pub mod dispatch;
 mod events;
 pub mod inventory;
+pub mod losses;
 mod news;
+pub mod overdue;
 pub mod planner;
+pub mod recast;
 pub mod registry;
 pub mod runs;
 pub mod schedule;
@@ -147,6 +151,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(inventory::keep(checks.clone(), stop.clone()));
     tasks.spawn(dispatch::run(checks.clone(), stop.clone()));
+    tasks.spawn(recast::run(checks.clone(), stop.clone()));
     tasks.spawn(async move { checks.publish_policy().await });
     tasks.close();
     Ok(Running { tasks, stop, serving })

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checks::adapters::LostBatch;
+use crate::checks::losses::Loss;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::protocol::{RunOrder, Status};
@@ -40,6 +42,16 @@ pub struct Run {
     pub finished_at: Option<Timestamp>,
     /// Whether more nodes may still be added to it.
     pub sending: bool,
+    /// The highest attempt of any of its batches.
+    #[serde(default = "first_attempt")]
+    pub attempts: i64,
+    /// How many batches were cast again, by reason.
+    #[serde(default)]
+    pub recasts: BTreeMap<Loss, i64>,
+}
+
+fn first_attempt() -> i64 {
+    1
 }
 
 impl Run {
@@ -61,7 +73,10 @@ pub struct Batch {
     pub check: CheckName,
     /// The adapter it was sent to.
     pub adapter: String,
-    /// The signed ticket.
+    /// Which attempt this is: 1, and one more each time it is cast again.
+    #[serde(default = "first_attempt")]
+    pub attempt: i64,
+    /// The signed ticket of this attempt.
     pub ticket: SignedDocument,
     /// The parameters sent.
     pub parameters: serde_json::Map<String, serde_json::Value>,
@@ -69,8 +84,17 @@ pub struct Batch {
     pub deadline: Timestamp,
     /// Nodes whose outcome Nodes has not yet reported as stored.
     pub awaited: BTreeSet<NodeName>,
-    /// Whether `run_check` was handed to the bus.
+    /// Whether `run_check` of this attempt was handed to the bus.
     pub sent: bool,
+    /// When that was.
+    #[serde(default)]
+    pub sent_at: Option<Timestamp>,
+    /// When an outcome of it was last reported as stored.
+    #[serde(default)]
+    pub heard_at: Option<Timestamp>,
+    /// Whoever held this attempt can no longer answer it. Found out anew after a restart.
+    #[serde(skip)]
+    pub lost: Option<Loss>,
     /// Whether the time-out of the awaited nodes was handed to the bus.
     pub timed_out: bool,
 }
@@ -151,10 +175,54 @@ impl Runs {
             .filter(move |batch| now >= batch.deadline && !batch.timed_out && !batch.awaited.is_empty())
     }
 
+    /// Every batch that is awaited.
+    pub fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.batches.values()
+    }
+
     /// Marks a batch as handed to the bus.
-    pub fn mark_sent(&mut self, order: RunOrder, batch: i64) {
+    pub fn mark_sent(&mut self, order: RunOrder, batch: i64, now: Timestamp) {
         if let Some(batch) = self.batches.get_mut(&(order, batch)) {
             batch.sent = true;
+            batch.sent_at = Some(now);
+        }
+    }
+
+    /// Marks what an instance held as lost, if it is that attempt which is awaited.
+    pub fn mark_lost(&mut self, lost: &LostBatch) {
+        let LostBatch { adapter, ticket, loss } = lost;
+        if let Some(batch) = self.batches.get_mut(&(ticket.order, ticket.batch))
+            && batch.adapter == *adapter
+            && batch.attempt == ticket.attempt
+        {
+            batch.lost = Some(*loss);
+        }
+    }
+
+    /// The run and the batch as they are once the batch is to be cast again under `ticket`; [`Runs::put_run`] and
+    /// [`Runs::put_attempt`] make it so.
+    #[must_use]
+    pub fn next_attempt(
+        &self,
+        order: RunOrder,
+        batch: i64,
+        ticket: SignedDocument,
+        loss: Loss,
+    ) -> Option<(Run, Batch)> {
+        let mut run = self.runs.get(&order)?.clone();
+        let mut next = self.batches.get(&(order, batch))?.clone();
+        next.attempt += 1;
+        next.ticket = ticket;
+        (next.sent, next.sent_at, next.lost) = (false, None, None);
+        run.attempts = run.attempts.max(next.attempt);
+        *run.recasts.entry(loss).or_default() += 1;
+        Some((run, next))
+    }
+
+    /// Replaces a batch by its next attempt.
+    pub fn put_attempt(&mut self, batch: Batch) {
+        if let Some(known) = self.batches.get_mut(&(batch.order, batch.batch)) {
+            *known = batch;
         }
     }
 
@@ -181,6 +249,7 @@ impl Runs {
         now: Timestamp,
     ) -> Option<(Run, bool)> {
         let batch = self.batches.get_mut(&(order, batch_number))?;
+        batch.heard_at = Some(now);
         let mut fresh: BTreeMap<&'static str, i64> = BTreeMap::new();
         for (node, status) in outcomes {
             if batch.awaited.remove(node) {
@@ -192,7 +261,7 @@ impl Runs {
         if complete {
             self.batches.remove(&(order, batch_number));
         }
-        let run_complete = complete && !self.batches.keys().any(|(of, _)| *of == order);
+        let run_complete = complete && !self.is_pending(order);
         let run = self.runs.get_mut(&order)?;
         for (status, count) in fresh {
             *run.outcomes.entry(status.to_owned()).or_default() += count;
@@ -205,13 +274,18 @@ impl Runs {
 
     /// No more nodes will be added to the run. Returns it if that changed anything.
     pub fn sent_out(&mut self, order: RunOrder, now: Timestamp) -> Option<Run> {
-        let pending = self.batches.keys().any(|(of, _)| *of == order);
+        let pending = self.is_pending(order);
         let run = self.runs.get_mut(&order).filter(|run| run.sending)?;
         run.sending = false;
         if !pending {
             run.finished_at.get_or_insert(now);
         }
         Some(run.clone())
+    }
+
+    /// Whether a batch of the run is awaited.
+    fn is_pending(&self, order: RunOrder) -> bool {
+        self.batches.range((order, i64::MIN)..=(order, i64::MAX)).next().is_some()
     }
 
     /// Finished runs beyond [`KEPT_RUNS`], removed here and to be removed from the database.

@@ -22,11 +22,15 @@ fn batch(number: i64, nodes: std::ops::Range<usize>) -> Batch {
         batch: number,
         check: "c".parse().unwrap(),
         adapter: "command".to_owned(),
+        attempt: 1,
         ticket: SignedDocument::sign(DocumentKind::Ticket, &number, &key).unwrap(),
         parameters: serde_json::Map::new(),
         deadline: NOW.plus(std::time::Duration::from_secs(60)),
         awaited: nodes.map(node).collect(),
         sent: true,
+        sent_at: Some(NOW),
+        heard_at: None,
+        lost: None,
         timed_out: false,
     }
 }
@@ -41,6 +45,8 @@ fn two_batches_of_three() -> Runs {
         outcomes: BTreeMap::new(),
         finished_at: None,
         sending: false,
+        attempts: 1,
+        recasts: BTreeMap::new(),
     };
     Runs::restore(vec![run], vec![batch(1, 0..3), batch(4, 3..6)])
 }

@@ -77,6 +77,10 @@ impl Service for Arc<Checks> {
             "dead_letter_show" => self.dead_letter_show(typed(args)?).await,
             "dead_letter_requeue" => self.dead_letter_requeue(&caller, typed(args)?).await,
             "dead_letter_drop" => self.dead_letter_drop(&caller, typed(args)?).await,
+            "adapter_list" => {
+                let _: NoArguments = typed(args)?;
+                Ok(self.adapters(&*self.state.lock().await))
+            }
             "status" => {
                 let _: NoArguments = typed(args)?;
                 // Asked before the state is locked: the broker may be slow.

@@ -62,6 +62,24 @@ impl Checks {
         details
     }
 
+    pub(super) fn adapters(&self, state: &State) -> Value {
+        let now = self.clock.monotonic();
+        let shown = state.adapters.schemas().map(|(name, schema)| {
+            let instances: BTreeMap<&str, usize> = state.adapters.instances(name, now).collect();
+            let uses = |check: &&Check| check.adapter.as_str() == name;
+            let checks: Vec<&CheckName> =
+                state.registry.checks.values().filter(uses).map(|check| &check.name).collect();
+            json!({
+                "name": name,
+                "alive": instances.len(),
+                "instances": instances,
+                "checks": checks,
+                "schema": schema,
+            })
+        });
+        shown.collect()
+    }
+
     pub(super) fn status(&self, state: &State, dead_letters: Option<u32>) -> Value {
         let now = self.now();
         let adapters: BTreeMap<&str, usize> = state.adapters.alive(now.monotonic).collect();
@@ -119,6 +137,8 @@ pub(super) fn run(run: &Run) -> Value {
         "nodes": run.total,
         "done": run.done(),
         "outcomes": run.outcomes,
+        "attempts": run.attempts,
+        "recasts": run.recasts,
         "finished": run.finished_at.is_some(),
     })
 }

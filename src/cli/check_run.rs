@@ -33,6 +33,8 @@ pub const RUN: &[Field] = &[
     field("nodes"),
     field("done"),
     field("outcomes"),
+    field("attempts"),
+    field("recasts"),
 ];
 
 /// How long to wait for a run.

@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
+//! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
 //! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config` | what needs no service: keys and configuration of this machine |
 //! | `connection` | from flags, environment and configuration to a signed connection |
@@ -10,6 +10,7 @@
 //! | `output`, `show`, `progress` | what people see |
 //! | `error` | what is said when something does not work, and the exit codes |
 
+mod adapter;
 mod apply;
 mod check;
 mod check_options;
@@ -61,6 +62,8 @@ struct Cli {
 enum Command {
     /// Checks: what is checked, how, where and when
     Check(check::CheckCommand),
+    /// Adapters: who carries checks out
+    Adapter(adapter::AdapterCommand),
     /// Profiles: schedules by name
     Profile(profile::ProfileCommand),
     /// Nodes: what is trusted, and why
@@ -128,6 +131,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
     let connection = &cli.connection;
     match cli.command {
         Command::Check(command) => command.carry_out(connection).await,
+        Command::Adapter(command) => command.carry_out(connection).await,
         Command::Profile(command) => command.carry_out(connection).await,
         Command::Node(command) => command.carry_out(connection).await,
         Command::Result(command) => command.carry_out(connection).await,

@@ -45,6 +45,8 @@ fn lines_people_type_are_understood() {
         "node maintenance n1 --hours 0",
         "node why n1 --at 2026-11-22T02:30:00+01:00",
         "pool set default --mode observe --max-silence 10m --accept-self-report false --confirm",
+        "adapter list -f json",
+        "adapter show command -c schema",
         "run show 1795320000000-17 --wait",
         "key create alice --role operator --role adapter:command --dir /tmp/x",
         "status -f yaml",

@@ -36,6 +36,22 @@ impl std::str::FromStr for RunOrder {
     }
 }
 
+/// Most tickets one announcement of an adapter may name.
+pub const MAX_HOLDING: usize = 1000;
+
+/// Names a ticket: which attempt of which batch of which run. Spelt with the ticket's own members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketRef {
+    /// The run.
+    #[serde(flatten)]
+    pub order: RunOrder,
+    /// See [`Ticket::batch`].
+    pub batch: i64,
+    /// See [`Ticket::attempt`].
+    pub attempt: i64,
+}
+
 /// What a ticket says. It travels signed (`security::SignedDocument` of kind `ticket`) with `run_check` and comes back with
 /// `record_results`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,4 +80,12 @@ pub struct Ticket {
     pub issued_at: Timestamp,
     /// Until when an answer is awaited.
     pub deadline: Timestamp,
+}
+
+impl Ticket {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> TicketRef {
+        TicketRef { order: self.order, batch: self.batch, attempt: self.attempt }
+    }
 }

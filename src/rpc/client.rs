@@ -110,6 +110,19 @@ impl RpcClient {
         Ok(self.bus.work(&target, request, expiration).await?)
     }
 
+    /// How many messages of a work queue wait for a consumer; `None` where nobody ever served it.
+    ///
+    /// # Errors
+    /// When the broker does not say within `patience`.
+    pub async fn waiting(
+        &self,
+        topic: Topic,
+        adapter: Option<&AdapterName>,
+        patience: Duration,
+    ) -> Result<Option<u32>, RpcError> {
+        Ok(self.bus.waiting(&topic_name(topic, adapter), patience).await?)
+    }
+
     fn signed(&self, target: &Target, method: &str, args: Map<String, Value>) -> Result<(Request, [u8; 32]), RpcError> {
         let parts = RequestParts {
             exchange: &target.exchange,

@@ -1,0 +1,52 @@
+//! How an adapter shows Checks that it lives, and which batches it holds.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::adapter::batches::Batches;
+use crate::names::AdapterName;
+use crate::rpc::RpcClient;
+use crate::rpc::table::Topic;
+
+/// How often an adapter says that it lives.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(5);
+/// A batch that was taken is told of within this time, together with those taken in it.
+const TELL_WITHIN: Duration = Duration::from_millis(250);
+
+/// What is announced.
+pub(super) struct Presence {
+    pub(super) adapter: AdapterName,
+    pub(super) instance: String,
+    pub(super) schema: Value,
+    pub(super) batches: Batches,
+}
+
+impl Presence {
+    /// Announces the adapter until `stop`: regularly, and soon after a batch was taken.
+    pub(super) async fn announce(self, rpc: RpcClient, stop: CancellationToken) {
+        let incarnation = uuid::Uuid::new_v4().simple().to_string();
+        loop {
+            let args = Map::from_iter([
+                ("adapter".to_owned(), json!(self.adapter)),
+                ("instance".to_owned(), json!(self.instance)),
+                ("schema".to_owned(), self.schema.clone()),
+                ("incarnation".to_owned(), json!(incarnation)),
+                ("holding".to_owned(), json!(self.batches.in_hand())),
+            ]);
+            if let Err(error) = rpc.cast(Topic::Checks, "adapter_announce", args).await {
+                tracing::debug!(%error, "this adapter could not announce itself");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(ANNOUNCE_EVERY) => continue,
+                () = self.batches.taken() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(TELL_WITHIN) => {}
+            }
+        }
+    }
+}

@@ -133,6 +133,7 @@ impl App {
                         identity: identity("pool")?,
                         clock: clock.clone(),
                         folder: settings.pool.run_dir.clone(),
+                        memory: settings.state_dir.join("pool-cache.json"),
                         coalesce: settings.pool.coalesce,
                     };
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));

@@ -356,6 +356,8 @@ impl Nodes {
             "record_head": world.record_head.1,
             "pools": pools,
             "unsigned_admin": self.identity.unsigned_admin,
+            "key_id": self.identity.key.key_id(),
+            "trust_store": self.identity.trust.report(),
         })
     }
 }

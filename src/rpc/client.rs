@@ -147,7 +147,8 @@ impl RpcClient {
             (Ok(result), _) => ReplyOutcome::Result(result),
             (Err(_), failure) => ReplyOutcome::Failure(failure.as_ref().unwrap_or(&Value::Null)),
         };
-        if let Err(error) = verify_reply(signature, &expected, outcome, &self.identity.trust.current()) {
+        let (trust, now) = (self.identity.trust.current(), self.identity.clock.now());
+        if let Err(error) = verify_reply(signature, &expected, outcome, &trust, now) {
             metrics::counter!("spice_replies_refused_total", "reason" => error.kind()).increment(1);
             // An unsigned refusal is told (it changes nothing and may name the cause), an unsigned success is not believed.
             let told = reply.result.as_ref().err().map(RpcError::from_failure);

@@ -10,6 +10,7 @@ mod loosening;
 mod oracle;
 mod recovery;
 mod registration;
+mod revocation;
 
 use std::collections::BTreeMap;
 
@@ -109,6 +110,8 @@ impl Story {
             revision: definition.map_or(1, |check| check.revision),
             issued_at: self.now,
             reporter: Reporter::Adapter,
+            reported_by: None,
+            ticket_by: None,
             result: NodeResult {
                 node: NodeName::new("n1").unwrap(),
                 status,

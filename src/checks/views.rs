@@ -77,6 +77,9 @@ impl Checks {
             "overdue": state.runs.overdue(now.utc).count(),
             "adapters": adapters,
             "unsigned_admin": self.identity.unsigned_admin,
+            "key_id": self.identity.key.key_id(),
+            "key_fault": self.identity.own_key_fault(),
+            "trust_store": self.identity.trust.report(),
         })
     }
 }

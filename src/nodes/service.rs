@@ -357,6 +357,7 @@ impl Nodes {
             "pools": pools,
             "unsigned_admin": self.identity.unsigned_admin,
             "key_id": self.identity.key.key_id(),
+            "key_fault": self.identity.own_key_fault(),
             "trust_store": self.identity.trust.report(),
         })
     }

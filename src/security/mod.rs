@@ -14,7 +14,7 @@
 //! | [`document`] | signed documents that outlive a message: tickets, policies, publications |
 //! | [`vouch`] | who vouches for what was taken in, and what a revocation takes back |
 //! | [`seen`] | ids that were used already |
-//! | [`bootstrap`] | making keys |
+//! | [`bootstrap`], [`rotation`] | making keys, and replacing one by another |
 //! | [`error`] | why something is not believed |
 
 pub mod bootstrap;
@@ -26,6 +26,7 @@ pub mod keys;
 pub mod reply;
 pub mod request;
 pub mod roles;
+pub mod rotation;
 pub mod seen;
 pub mod trust_edit;
 pub mod trust_file;

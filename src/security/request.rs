@@ -279,7 +279,7 @@ fn same_target(frame: &Frame, parts: &RequestParts<'_>) -> Result<(), AuthError>
     Ok(())
 }
 
-/// Finds the key and checks the sender's name and the signature; revocation is for [`check_revocation`], once the time of
+/// Finds the key and checks the sender's name and the signature; whether it was valid is for [`TrustedKey::check_valid`], once the time of
 /// signing is known to be the signer's.
 pub(super) fn verify_bytes<'s>(
     store: &'s TrustStore,

@@ -85,6 +85,10 @@ impl NodeTrust {
                 for standing in self.standings.values_mut() {
                     standing.begin_anew(check, since);
                 }
+                let released = self.releases.iter_mut().flat_map(|release| release.distrust.values_mut());
+                for distrust in released.filter_map(|distrusts| distrusts.get_mut(check)) {
+                    distrust.last_failure = RunOrder::default();
+                }
                 continue;
             }
             let passes = state.void_passes(revoked);

@@ -68,6 +68,7 @@ Example: the key of an adapter was stolen, at the earliest in the night:
 Copy the changed file to every machine. Nodes takes back what the key vouched for; see README, Keys.")]
     Revoke {
         /// The key's id, or the name of its sender where that has one key only
+        #[arg(id = "revoked", value_name = "KEY")]
         key: String,
         /// From when on: a time (2026-11-22T13:00:00Z), how long ago (90m), or now
         #[arg(long, value_parser = since)]

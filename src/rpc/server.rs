@@ -15,7 +15,7 @@ use crate::rpc::{Caller, EXCHANGE, Kind, RpcError, Service, WORK_EXCHANGE, failu
 use crate::security::request::{ADMIN_WINDOW, CONTEXT_MEMBER};
 use crate::security::seen::DEFAULT_CAPACITY;
 use crate::security::{
-    AuthError, ReplyOutcome, RequestParts, Role, SeenIds, Vouch, check_window, sign_reply, verify_request,
+    AuthError, ReplyOutcome, RequestParts, Role, SeenIds, TrustStore, Vouch, check_window, sign_reply, verify_request,
 };
 
 /// How long a stopping server waits for requests under way.
@@ -121,9 +121,12 @@ impl Secured {
             args: &incoming.request.args,
         };
         let now = self.identity.clock.now();
-        let trust = self.identity.trust.current();
-        let verified = verify_request(&parts, auth, &trust, &self.identity.deployment, now)
-            .map_err(|error| Refused::not_believed(&error, None))?;
+        let verify = |trust: &TrustStore| verify_request(&parts, auth, trust, &self.identity.deployment, now);
+        let verified = match verify(&self.identity.trust.current()) {
+            Err(AuthError::UnknownKey(_)) => verify(&self.identity.trust.looked_again()),
+            known => known,
+        };
+        let verified = verified.map_err(|error| Refused::not_believed(&error, None))?;
         let digest = Some(verified.digest);
         let no_such = |failure: Failure| Refused { reason: "no_such_method", failure: Box::new(failure), digest };
         // A publication is only for everybody, anything else only for one: what was signed for one delivery is not

@@ -15,6 +15,9 @@ use super::trust_store::{TrustStore, TrustStoreError, TrustedKey, list};
 /// The directory is looked at no more often than this.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
+/// And no more often than this, however many unknown keys come along.
+const FORCED_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Looking at a directory may take this part of a core at most: the larger it is, the rarer it is looked at.
 const POLL_SHARE: u32 = 20;
 
@@ -47,6 +50,8 @@ struct Watch {
     dir: PathBuf,
     interval: Duration,
     next: Instant,
+    /// Before that time nobody makes it look, however unknown a key.
+    not_before: Instant,
     seen: Fingerprint,
     /// The last fault told, so that it is told once.
     told: Option<String>,
@@ -74,7 +79,8 @@ impl SharedTrustStore {
         let seen = fingerprint(dir);
         let store = TrustStore::load(dir)?;
         tell_faults(&store);
-        let watch = Watch { dir: dir.to_owned(), interval, next: Instant::now() + interval, seen, told: None };
+        let now = Instant::now();
+        let watch = Watch { dir: dir.to_owned(), interval, next: now + interval, not_before: now, seen, told: None };
         Ok(Arc::new(Self {
             current: RwLock::new(Arc::new(store)),
             generation: AtomicU64::new(1),
@@ -108,6 +114,16 @@ impl SharedTrustStore {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// [`Self::current`] for somebody whose key is not known: its file may have been placed a moment ago, so the directory is
+    /// looked at now. Strangers can cause this, so it is bounded.
+    #[must_use]
+    pub fn looked_again(&self) -> Arc<TrustStore> {
+        if let Some(Ok(mut watch)) = self.watch.as_ref().map(Mutex::try_lock) {
+            watch.next = watch.next.min(watch.not_before);
+        }
+        self.current()
+    }
+
     /// The key with this id, as the directory says now.
     #[must_use]
     pub fn lookup(&self, key_id: &KeyId) -> Option<TrustedKey> {
@@ -139,7 +155,9 @@ impl SharedTrustStore {
             watch.seen = seen;
             self.reload(watch);
         }
-        watch.next = Instant::now() + watch.interval.max(started.elapsed() * POLL_SHARE);
+        let (now, rest) = (Instant::now(), started.elapsed() * POLL_SHARE);
+        watch.next = now + watch.interval.max(rest);
+        watch.not_before = now + FORCED_INTERVAL.max(rest);
     }
 
     fn reload(&self, watch: &mut Watch) {

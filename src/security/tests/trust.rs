@@ -290,3 +290,18 @@ fn between_two_looks_the_directory_is_left_alone() {
     std::fs::remove_file(dir.path().join("alice.json")).unwrap();
     assert_eq!(shared.current().len(), 1);
 }
+
+#[test]
+fn a_key_placed_a_moment_ago_is_looked_for_but_strangers_cannot_make_it_look_all_the_time() {
+    let dir = directory();
+    let shared = SharedTrustStore::open_polling(dir.path(), Duration::from_secs(3600)).unwrap();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    assert_eq!((shared.current().len(), shared.looked_again().len()), (0, 1));
+    write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
+    let asked = std::time::Instant::now();
+    while shared.looked_again().len() == 1 {
+        assert!(asked.elapsed() < Duration::from_secs(10), "it does not look again");
+        std::thread::yield_now();
+    }
+    assert!(asked.elapsed() > Duration::from_millis(100), "it looks whenever it is asked: {:?}", asked.elapsed());
+}

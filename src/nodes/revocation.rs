@@ -66,7 +66,7 @@ impl Nodes {
         let mut stage = Stage::default();
         let names: Vec<_> = world.nodes.keys().cloned().collect();
         for name in names {
-            let Some(entry) = world.nodes.get(&name) else { continue };
+            let Some(entry) = world.nodes.get(&name).filter(|entry| entry.trust.leans_on(&revoked)) else { continue };
             let mut trust = entry.trust.clone();
             let voided = trust.void(&revoked);
             if voided.is_empty() {

@@ -68,10 +68,26 @@ pub(super) fn note_ticket(tickets: &mut BTreeMap<KeyId, Timestamp>, key: KeyId, 
 }
 
 impl NodeTrust {
+    /// Whether revoked keys vouched for anything here. Cheap, so that all nodes can be asked.
+    #[must_use]
+    pub fn leans_on(&self, revoked: &Revocations) -> bool {
+        let void = |vouch: &Option<Vouch>| revoked.voids(vouch.as_ref());
+        let by_checks = self.checks.values().any(|state| {
+            state.tickets.iter().any(|(key, at)| revoked.void(key, *at)) || state.passes.iter().any(|p| void(&p.vouch))
+        });
+        let by_standings = self.standings.values().any(|standing| {
+            standing.overriding.as_ref().is_some_and(|over| void(&over.vouch))
+                || standing.ended.values().any(|ended| ended.passes.iter().any(void))
+        });
+        let by_acts = self.maintenance.as_ref().is_some_and(|maintenance| void(&maintenance.vouch))
+            || self.releases.iter().any(|release| void(&release.vouch));
+        !revoked.is_empty() && (by_checks || by_standings || by_acts)
+    }
+
     /// Takes back what revoked keys vouched for. [`NodeTrust::review`] afterwards; doing it again changes nothing.
     pub fn void(&mut self, revoked: &Revocations) -> Voided {
         let mut voided = Voided::default();
-        if revoked.is_empty() {
+        if !self.leans_on(revoked) {
             return voided;
         }
         for (check, state) in &mut self.checks {
@@ -89,7 +105,6 @@ impl NodeTrust {
                 for distrust in released.filter_map(|distrusts| distrusts.get_mut(check)) {
                     distrust.last_failure = RunOrder::default();
                 }
-                continue;
             }
             let passes = state.void_passes(revoked);
             if let Some(newest) = passes.last().map(|pass| pass.order) {

@@ -1,9 +1,13 @@
 //! One process: its roles started in order, watched, and stopped in reverse within a time limit.
 
+mod own_keys;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::adapter::registry;
 use crate::bus::{Bus, BusOptions};
@@ -11,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ResultsSetting, Settings, Sources};
 use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
-use crate::security::{SharedTrustStore, SigningKey, bootstrap};
+use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
 use crate::{adapter, checks, nodes, pool};
 
@@ -49,6 +53,8 @@ pub struct App {
     notification_bus: Option<Bus>,
     running: Vec<Running>,
     databases: Vec<Database>,
+    identities: Vec<(String, Arc<Identity>)>,
+    stop_watching: CancellationToken,
 }
 
 /// Starts `roles`. What was started before a failure is stopped again. `sources` are the files `settings` came from: no
@@ -60,16 +66,24 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
     use anyhow::Context;
     let clock = SystemClock::shared();
     let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
-    make_first_keys(settings, all_in_one).context("making the first keys")?;
+    own_keys::make_first(settings, all_in_one).context("making the first keys")?;
     let trust = SharedTrustStore::open(&settings.security.trust_dir)
         .with_context(|| format!("reading the trust store {}", settings.security.trust_dir.display()))?;
     let bus = Bus::start(settings.bus_options(), "spiced").context("starting the bus")?;
-    let mut app = App { bus: bus.clone(), notification_bus: None, running: Vec::new(), databases: Vec::new() };
+    let mut app = App {
+        bus: bus.clone(),
+        notification_bus: None,
+        running: Vec::new(),
+        databases: Vec::new(),
+        identities: Vec::new(),
+        stop_watching: CancellationToken::new(),
+    };
     let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
         app.stop().await;
         return Err(error);
     }
+    tokio::spawn(own_keys::watch(std::mem::take(&mut app.identities), app.stop_watching.clone()));
     Ok(app)
 }
 
@@ -84,11 +98,14 @@ impl App {
     ) -> anyhow::Result<()> {
         use anyhow::Context;
         let server = host_name();
-        let identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
+        let mut identities = Vec::new();
+        let mut identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
             let path = settings.security.key_dir.join(format!("{name}.pem"));
-            let key = SigningKey::load(&path).with_context(|| format!("reading the key of {name}"))?;
+            let key = SigningKey::load(&path).with_context(|| own_keys::how_to_replace(name))?;
             let identity = Identity::new(settings.deployment.clone(), name, key, trust.clone(), clock.clone());
-            Ok(Arc::new(identity.unsigned_admin(settings.security.unsigned_admin)))
+            let identity = Arc::new(identity.unsigned_admin(settings.security.unsigned_admin));
+            identities.push((name.to_owned(), identity.clone()));
+            Ok(identity)
         };
         for role in roles {
             match role {
@@ -126,19 +143,21 @@ impl App {
                     };
                     self.running.push(Running::Checks(checks::start(options).await.context("starting role checks")?));
                 }
-                Role::Adapter => self.start_adapters(settings, sources, clock, &server, &identity).await?,
+                Role::Adapter => self.start_adapters(settings, sources, clock, &server, &mut identity).await?,
                 Role::Pool => {
                     let options = pool::Options {
                         bus: self.bus.clone(),
                         identity: identity("pool")?,
                         clock: clock.clone(),
                         folder: settings.pool.run_dir.clone(),
+                        memory: settings.state_dir.join("pool-cache.json"),
                         coalesce: settings.pool.coalesce,
                     };
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
                 }
             }
         }
+        self.identities = identities;
         Ok(())
     }
 
@@ -148,7 +167,7 @@ impl App {
         sources: &Sources,
         clock: &Arc<dyn Clock>,
         server: &str,
-        identity: &dyn Fn(&str) -> anyhow::Result<Arc<Identity>>,
+        identity: &mut dyn FnMut(&str) -> anyhow::Result<Arc<Identity>>,
     ) -> anyhow::Result<()> {
         use anyhow::Context;
         for (name, built) in registry::build_all(&provider_settings(settings, sources)) {
@@ -194,7 +213,8 @@ impl App {
 
     /// Stops every role, the last started first, then the bus and the databases; within a time limit.
     pub async fn stop(self) {
-        let Self { bus, notification_bus, running, databases } = self;
+        let Self { bus, notification_bus, running, databases, identities: _, stop_watching } = self;
+        stop_watching.cancel();
         let stopping = async {
             for role in running.into_iter().rev() {
                 match role {
@@ -215,26 +235,6 @@ impl App {
             tracing::error!("stopping took too long; what was in hand is done again after the next start");
         }
     }
-}
-
-/// An all-in-one process whose state directory is empty makes its own keys; every other process is given them.
-fn make_first_keys(settings: &Settings, all_in_one: bool) -> anyhow::Result<()> {
-    let (keys, trust) = (&settings.security.key_dir, &settings.security.trust_dir);
-    let is_empty = |folder: &Path| std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
-    let state_is_new = is_empty(&settings.state_dir);
-    if !all_in_one || !state_is_new || !is_empty(keys) || !is_empty(trust) {
-        return Ok(());
-    }
-    let (Some(keys_in), Some(trust_in)) = (keys.parent(), trust.parent()) else { return Ok(()) };
-    if keys_in != trust_in || !keys.ends_with("keys") || !trust.ends_with("trust") {
-        // Keys make themselves only in one folder with the usual names; anything else is placed by hand.
-        return Ok(());
-    }
-    let created = bootstrap::create_keys(keys_in, &settings.deployment, &settings.adapter.names)?;
-    for key in &created {
-        tracing::info!(name = key.name, key_id = %key.key_id, file = %key.key_file.display(), "a key was made");
-    }
-    Ok(())
 }
 
 fn host_name() -> String {

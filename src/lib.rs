@@ -61,6 +61,16 @@
 //!   An adapter of ours loses nothing (the broker delivers an unacknowledged batch again), so what waits in a queue is never
 //!   cast again. The next attempt is issued when it is cast: its evidence is that young, and revoking a key voids it by when
 //!   it was really signed.
+//! - **A signature counts by the later of the time it states and of its receipt.** A stated time alone would let the thief
+//!   of a revoked key sign on with yesterday's date. What was on its way at the time named is lost with it; checks ask again.
+//! - **Who vouched is kept beside what it made true**: the reporter with each pass, the keys of tickets with each check's
+//!   memory, the signer with overrides, releases, the policy and a cache's epochs. Taking it back is a pure step
+//!   ([`trust::revoked`]) that runs when the trust store changes and at every start, and does nothing the second time.
+//! - **A failure is not voided** with the key that reported it: lifting distrust because its reporter was bad would let whoever
+//!   revokes a key raise a node unseen. What only a stolen key of Checks numbered begins anew, since its numbers can lie
+//!   beyond all true ones.
+//! - **Services read their private keys at the start only.** Two keys of one name may be valid at once, so a restart between
+//!   the steps of a rotation leaves no gap, and no process ever signs with two.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

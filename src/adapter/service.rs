@@ -113,7 +113,7 @@ impl Service for Adapter {
         let RunCheck { ticket: document, parameters } = typed(args)?;
         let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
         let (ticket, _): (Ticket, _) = document
-            .open_for(&self.identity.deployment, &self.identity.trust.current(), by_checks)
+            .open_for(&self.identity.deployment, &self.identity.trust.current(), self.clock.now(), by_checks)
             .map_err(|error| RpcError::unauthorized(format!("the ticket is not believed: {error}")))?;
         if ticket.adapter != *self.runner.name() {
             return Err(RpcError::forbidden(format!("the ticket is for adapter {}", ticket.adapter)));

@@ -96,6 +96,9 @@ impl Checks {
             "adapters": adapters,
             "dead_letters": dead_letters,
             "unsigned_admin": self.identity.unsigned_admin,
+            "key_id": self.identity.key.key_id(),
+            "key_fault": self.identity.own_key_fault(),
+            "trust_store": self.identity.trust.report(),
         })
     }
 }

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::import::read_text;
+use crate::cli::key_change::{begin_rotation, revoke, since, switch};
 use crate::cli::output::{Field, OutputArgs, field, safe, say};
+use crate::cli::values::seconds;
+use crate::clock::Timestamp;
 use crate::config::BUILT_IN_ADAPTERS;
 use crate::names::{AdapterName, DeploymentId};
 use crate::security::bootstrap::{BootstrapError, CreatedKey, create_key, create_keys};
-use crate::security::{PublicKey, Role, SigningKey, TrustStore};
+use crate::security::{PublicKey, Role, SigningKey, TrustStore, TrustedKey};
 
 /// Keys.
 #[derive(Debug, Args)]
@@ -29,6 +32,7 @@ enum Verb {
     #[command(after_help = "\
 Example: a key for an operator; place the trust file in the trust directory where Checks and Nodes run:
   spicectl --deployment cloud-1 key create alice --role operator --dir ./alice")]
+    #[command(visible_alias = "generate")]
     Create {
         /// Its name, which is also the sender's
         name: String,
@@ -38,6 +42,40 @@ Example: a key for an operator; place the trust file in the trust directory wher
         /// Where to [default: [spice] state_dir]
         #[arg(long)]
         dir: Option<PathBuf>,
+    },
+    /// Replaces a key by a new one in two steps, between which both are believed
+    #[command(after_help = "\
+Example: the key of Checks, on the machine where Checks runs:
+  spicectl key rotate checks              # makes the new key; copy the trust file it names to every machine
+  spicectl key rotate checks --switch     # the new key takes over; then restart the service, copy the old trust file again")]
+    Rotate {
+        /// Its name: that of the private key's file, without .pem
+        name: String,
+        /// Second step: the new key takes the old one's place
+        #[arg(long)]
+        switch: bool,
+        /// How long the old key is still believed, for what it signed before the restart and what is on its way
+        #[arg(long, default_value = "1h", value_parser = seconds, requires = "switch")]
+        overlap: i64,
+        /// Shows what the second step would change
+        #[arg(long, requires = "switch")]
+        dry_run: bool,
+    },
+    /// Voids what a key signed from a time on; every service that reads this trust directory takes it back within seconds
+    #[command(after_help = "\
+Example: the key of an adapter was stolen, at the earliest in the night:
+  spicectl key revoke adapter-openattestation --since \"2026-11-22 01:00\" --dry-run
+Copy the changed file to every machine. Nodes takes back what the key vouched for; see README, Keys.")]
+    Revoke {
+        /// The key's id, or the name of its sender where that has one key only
+        #[arg(id = "revoked", value_name = "KEY")]
+        key: String,
+        /// From when on: a time (2026-11-22T13:00:00Z), how long ago (90m), or now
+        #[arg(long, value_parser = since)]
+        since: Timestamp,
+        /// Shows what would be changed
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Shows a private key's public half, or a trust file
     #[command(after_help = "Example:\n  spicectl key show /var/lib/spice/keys/admin.pem")]
@@ -61,12 +99,21 @@ Example: keys of checks, nodes, pool, admin and two adapters:
     },
 }
 
-const CREATED: &[Field] = &[field("name"), field("key_id"), field("roles"), field("key_file"), field("trust_file")];
+pub(super) const CREATED: &[Field] =
+    &[field("name"), field("key_id"), field("roles"), field("key_file"), field("trust_file")];
 
-const TRUSTED: &[Field] = &[field("sender"), field("roles"), field("key_id"), field("revoked_since"), field("comment")];
+const TRUSTED: &[Field] = &[field("sender"), field("roles"), field("key_id"), field("state"), field("comment")];
 
-const SHOWN: &[Field] =
-    &[field("key_id"), field("public_key"), field("sender"), field("roles"), field("revoked_since"), field("comment")];
+const SHOWN: &[Field] = &[
+    field("key_id"),
+    field("public_key"),
+    field("sender"),
+    field("roles"),
+    field("revoked_since"),
+    field("not_before"),
+    field("not_after"),
+    field("comment"),
+];
 
 impl KeyCommand {
     /// Carries the command out.
@@ -93,6 +140,11 @@ impl KeyCommand {
                 let created = create_keys(&dir, &deployment(connection)?, &adapters).map_err(refused)?;
                 output.list(&created.iter().map(as_json).collect(), CREATED)?;
             }
+            Verb::Rotate { name, switch: false, .. } => begin_rotation(connection, &output, &name)?,
+            Verb::Rotate { name, switch: true, overlap, dry_run } => {
+                switch(connection, &output, &name, overlap, dry_run)?;
+            }
+            Verb::Revoke { key, since, dry_run } => revoke(connection, &output, &key, since, dry_run)?,
             Verb::Show { file } => output.object(&shown(&file)?, SHOWN)?,
             Verb::List => return list(connection, &output),
         }
@@ -115,7 +167,7 @@ fn deployment(connection: &ConnectionArgs) -> Result<DeploymentId, CliError> {
     }
 }
 
-fn as_json(created: &CreatedKey) -> Value {
+pub(super) fn as_json(created: &CreatedKey) -> Value {
     json!({
         "name": created.name,
         "key_id": created.key_id,
@@ -146,21 +198,40 @@ fn trust_file(file: &Path) -> Result<Value, CliError> {
     Ok(written)
 }
 
+/// The trust directory of this machine.
+pub(super) fn trust_dir(connection: &ConnectionArgs) -> Result<PathBuf, CliError> {
+    match &connection.trust_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => connection.settings().map(|(settings, _)| settings.security.trust_dir),
+    }
+}
+
+fn state(key: &TrustedKey, now: Timestamp) -> String {
+    match (key.revoked_since, key.not_before, key.not_after) {
+        (Some(since), ..) => format!("revoked since {since}"),
+        (None, Some(begins), _) if now < begins => format!("valid from {begins}"),
+        (None, _, Some(ends)) if ends < now => format!("ended {ends}"),
+        (None, _, Some(ends)) => format!("valid until {ends}"),
+        _ => "valid".to_owned(),
+    }
+}
+
 fn list(connection: &ConnectionArgs, output: &OutputArgs) -> Result<Exit, CliError> {
-    let dir = match &connection.trust_dir {
-        Some(dir) => dir.clone(),
-        None => connection.settings().map(|(settings, _)| settings.security.trust_dir)?,
-    };
+    let dir = trust_dir(connection)?;
     let store = TrustStore::load(&dir).map_err(|error| CliError::local(error.to_string()))?;
     let mut keys: Vec<_> = store.keys().collect();
     keys.sort_by(|one, two| (&one.sender, one.key_id).cmp(&(&two.sender, two.key_id)));
+    let now = Timestamp::from_datetime(&chrono::Utc::now());
     let rows = keys.iter().map(|key| {
         json!({
             "sender": key.sender,
             "roles": key.roles,
             "key_id": key.key_id,
             "public_key": key.public_key,
+            "state": state(key, now),
             "revoked_since": key.revoked_since.map(|at| at.to_string()),
+            "not_before": key.not_before.map(|at| at.to_string()),
+            "not_after": key.not_after.map(|at| at.to_string()),
             "comment": key.comment,
         })
     });

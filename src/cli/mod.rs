@@ -23,6 +23,7 @@ mod error;
 mod export;
 mod import;
 mod key;
+mod key_change;
 mod node;
 mod node_list;
 mod output;

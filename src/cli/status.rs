@@ -88,6 +88,14 @@ impl StatusCommand {
     }
 }
 
+/// What is wrong with a role's key and with its trust directory.
+fn key_warnings(role: &str, status: &Value) -> Vec<String> {
+    let own = status.get("key_fault").and_then(Value::as_str).map(|fault| format!("role {role}: {fault}"));
+    let faults = status.pointer("/trust_store/faults").and_then(Value::as_array).into_iter().flatten();
+    let faults = faults.filter_map(Value::as_str).map(|fault| format!("role {role}: {fault}"));
+    own.into_iter().chain(faults).collect()
+}
+
 /// What deserves a look, the worst first.
 fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -99,6 +107,7 @@ fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -
             )),
             Ok(_) => {}
         }
+        warnings.extend(answer.iter().flat_map(|status| key_warnings(role, status)));
     }
     let number = |answer: &Result<Value, CliError>, name: &str| {
         answer.as_ref().ok().and_then(|status| status.get(name)).and_then(Value::as_i64)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::nodes::Nodes;
+use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
 use crate::nodes::storage::{self, Lane, Parcel};
 use crate::nodes::world::{Stage, World};
@@ -61,8 +62,11 @@ impl Nodes {
         for (id, forget_at) in &stage.seen {
             storage::save_seen(&mut changes, id, *forget_at).await?;
         }
-        if let Some(policy) = &stage.policy {
-            storage::save_policy(&mut changes, policy).await?;
+        for tombstone in &stage.graves {
+            storage::save_tombstone(&mut changes, tombstone).await?;
+        }
+        if let Some(PolicyChange { policy, floors }) = &stage.policy {
+            storage::save_policy(&mut changes, policy.as_ref(), floors).await?;
         }
         changes.commit().await?;
 

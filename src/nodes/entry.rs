@@ -63,6 +63,9 @@ pub struct StoredResult {
     pub sender: String,
     /// With which key.
     pub key_id: String,
+    /// With which key Checks signed the ticket; empty for results stored before that was noted.
+    #[serde(default)]
+    pub ticket_key_id: String,
     /// Whether it counted.
     pub counted: bool,
     /// How long it took, in milliseconds.

@@ -2,8 +2,8 @@
 //!
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] takes
-//! in what adapters report, [`policy`] what Checks decides, [`timers`] what time alone changes, [`service`] what people
-//! ask. [`publisher`] and [`outbox`] tell the others.
+//! in what adapters report, [`policy`] what Checks decides, [`timers`] what time alone changes, [`revocation`] what a stolen
+//! key takes along, [`service`] what people ask. [`publisher`] and [`outbox`] tell the others.
 
 pub mod commit;
 pub mod entry;
@@ -14,6 +14,7 @@ pub mod publisher;
 pub mod record;
 pub mod registry;
 pub mod results;
+pub mod revocation;
 pub mod service;
 pub mod storage;
 pub mod timers;
@@ -75,6 +76,7 @@ pub struct Nodes {
     lanes: (mpsc::UnboundedSender<Parcel>, mpsc::UnboundedSender<Parcel>),
     publications: mpsc::Sender<Publication>,
     timers_changed: Notify,
+    policy_wanted: Notify,
 }
 
 /// The running role.
@@ -117,6 +119,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         world: Mutex::new(World {
             nodes: restored.nodes,
             policy: None,
+            policy_floors: restored.policy_floors,
             rules: Rules::default(),
             pools: std::collections::BTreeMap::new(),
             digest: PoolsDigest::new(),
@@ -130,8 +133,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         lanes: (events, notifications),
         publications,
         timers_changed: Notify::new(),
+        policy_wanted: Notify::new(),
     });
     nodes.resume(stored_policy).await?;
+    nodes.honour_revocations().await?;
     tracing::info!(role = "nodes", epoch = nodes.epoch, "role started");
 
     let stop = CancellationToken::new();
@@ -149,6 +154,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     tasks.spawn(publisher::run(nodes.clone(), to_publish, stop.clone()));
     tasks.spawn(publisher::heartbeats(nodes.clone(), heartbeat, stop.clone()));
     tasks.spawn(policy::keep_asking(nodes.clone(), stop.clone()));
+    tasks.spawn(revocation::watch(nodes.clone(), stop.clone()));
     tasks.spawn(timers::run(nodes.clone(), stop.clone()));
     tasks.spawn(timers::trim(nodes, history, stop.clone()));
     tasks.close();

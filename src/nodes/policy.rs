@@ -1,23 +1,83 @@
 //! The policy in force: only ever a newer one, verified, stored, then applied to every node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Timestamp;
+use crate::names::PoolName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::world::{Stage, World};
-use crate::protocol::Policy;
+use crate::protocol::{Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
-use crate::security::{Role, SignedDocument};
+use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
 use crate::store::StoreError;
 use crate::trust::Rules;
 
 /// How often Checks is asked for the policy; at first until there is one.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// After this long without a word readers take nobody as trusted, where no policy says otherwise.
+const DEFAULT_SILENCE_MS: i64 = 600_000;
+
+/// A policy as it was signed, and when it came: what a thief dated back came too late.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredPolicy {
+    /// As it was signed.
+    pub document: SignedDocument,
+    /// When it came.
+    pub received_at: Timestamp,
+}
+
+impl StoredPolicy {
+    /// Who signed it, and when at the latest.
+    #[must_use]
+    pub fn vouch(&self, policy: &Policy) -> Vouch {
+        Vouch { key: self.document.key_id, at: policy.issued_at.max(self.received_at) }
+    }
+}
+
+/// The highest number of a policy each key of Checks has signed, and when that came. The highest of those whose key is good
+/// is what no policy may go back behind; a thief's numbers go with the thief's key.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyFloors(BTreeMap<KeyId, (i64, Timestamp)>);
+
+/// What is written about the policy.
+#[derive(Debug, Clone)]
+pub struct PolicyChange {
+    /// The policy in force; `None`: it is void.
+    pub policy: Option<StoredPolicy>,
+    /// How far policies were numbered.
+    pub floors: PolicyFloors,
+}
+
+impl PolicyFloors {
+    /// No policy with a lower number is taken.
+    #[must_use]
+    pub fn floor(&self) -> i64 {
+        self.0.values().map(|(number, _)| *number).max().unwrap_or(0)
+    }
+
+    fn learn(&mut self, number: i64, vouch: Vouch) {
+        let known = self.0.entry(vouch.key).or_insert((number, vouch.at));
+        if known.0 < number {
+            *known = (number, vouch.at);
+        }
+    }
+
+    /// Without what revoked keys have said.
+    #[must_use]
+    pub fn without(&self, revoked: &Revocations) -> Self {
+        let good = self.0.iter().filter(|(key, (_, at))| !revoked.void(key, *at));
+        Self(good.map(|(key, learnt)| (*key, *learnt)).collect())
+    }
+}
 
 #[derive(Deserialize)]
 struct Answer {
@@ -32,6 +92,7 @@ pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
         let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };
         tokio::select! {
             () = stop.cancelled() => return,
+            () = nodes.policy_wanted.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         if let Err(error) = nodes.ask_for_policy().await {
@@ -51,59 +112,115 @@ impl Nodes {
 
     /// Applies a policy if it verifies and is newer than the one in force.
     pub(super) async fn apply_policy(&self, document: SignedDocument) -> Result<(), RpcError> {
-        let (policy, rules) = self.read_policy(&document)?;
+        let stored = StoredPolicy { document, received_at: self.clock.now() };
+        let (policy, rules) = self.read_policy(&stored)?;
         let mut world = self.world.lock().await;
-        if let Some((current, _)) = &world.policy {
-            if policy.number < current.number || (policy.number, policy.epoch) < (current.number, current.epoch) {
-                metrics::counter!("spice_nodes_policies_refused_total", "reason" => "older").increment(1);
-                return Err(RpcError::conflict(format!(
-                    "policy {} of epoch {} is older than policy {} of epoch {}",
-                    policy.number, policy.epoch, current.number, current.epoch
-                )));
+        self.still_believed(&[Some(stored.vouch(&policy))])?;
+        let older = |than: &str| {
+            metrics::counter!("spice_nodes_policies_refused_total", "reason" => "older").increment(1);
+            RpcError::conflict(format!("policy {} of epoch {} is older than {than}", policy.number, policy.epoch))
+        };
+        let floor = world.policy_floors.floor();
+        if policy.number < floor {
+            return Err(older(&format!("policy {floor}")));
+        }
+        if let Some((current, known)) = &world.policy {
+            if (policy.number, policy.epoch) < (current.number, current.epoch) {
+                return Err(older(&format!("policy {} of epoch {}", current.number, current.epoch)));
             }
             if policy.number == current.number {
+                let same = (&policy.checks, &policy.pools) == (&current.checks, &current.pools);
+                if same && known.document.key_id != stored.document.key_id {
+                    // Checks has another key: the old one may go, and this policy stays believed.
+                    self.keep_signed(&mut world, policy, stored).await.map_err(RpcError::internal)?;
+                }
                 return Ok(());
             }
         }
         let number = policy.number;
-        self.put_in_force(&mut world, policy, rules, document, true).await.map_err(RpcError::internal)?;
+        self.put_in_force(&mut world, Some((policy, stored)), rules, Some(&format!("policy {number}")))
+            .await
+            .map_err(RpcError::internal)?;
         tracing::info!(number, "a new policy is in force");
         Ok(())
     }
 
     /// Goes on after a restart: the stored policy, if it still verifies, and every node judged at this time.
-    pub(super) async fn resume(&self, stored: Option<SignedDocument>) -> Result<(), StoreError> {
+    pub(super) async fn resume(&self, stored: Option<StoredPolicy>) -> Result<(), StoreError> {
         let mut world = self.world.lock().await;
-        let Some(document) = stored else { return Ok(()) };
-        match self.read_policy(&document) {
-            Ok((policy, rules)) => self.put_in_force(&mut world, policy, rules, document, false).await,
+        world.policy_floors = world.policy_floors.without(&Revocations::of(&self.identity.trust.current()));
+        let Some(stored) = stored else { return Ok(()) };
+        match self.read_policy(&stored) {
+            Ok((policy, rules)) => self.put_in_force(&mut world, Some((policy, stored)), rules, None).await,
             Err(error) => {
-                tracing::error!(%error, "the stored policy is not believed; every node is unknown until Checks sends one");
-                Ok(())
+                tracing::error!(%error, "the stored policy is not believed; no node is trusted until Checks sends one");
+                self.drop_policy(&mut world, &format!("restart: {}", error.message)).await
             }
         }
     }
 
-    fn read_policy(&self, document: &SignedDocument) -> Result<(Policy, Rules), RpcError> {
+    fn read_policy(&self, stored: &StoredPolicy) -> Result<(Policy, Rules), RpcError> {
         let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
-        let (policy, _): (Policy, _) = document
-            .open_for(&self.identity.deployment, &self.identity.trust.current(), by_checks)
+        let trust = self.identity.trust.current();
+        let (policy, _): (Policy, _) = stored
+            .document
+            .open_for(&self.identity.deployment, &trust, stored.received_at, by_checks)
             .map_err(|error| RpcError::unauthorized(format!("the policy is not believed: {error}")))?;
         let rules = Rules::new(&policy).map_err(|error| RpcError::bad_request(format!("the policy: {error}")))?;
         Ok((policy, rules))
     }
 
+    /// The policy in force counts no more: pools stay, at their strictest, and require what nobody can pass until Checks
+    /// sends a policy that is believed.
+    pub(super) async fn drop_policy(&self, world: &mut World, cause: &str) -> Result<(), StoreError> {
+        // Neither modes nor limits are taken from a policy that is not believed.
+        let strictest = |name: PoolName| PoolPolicy {
+            name,
+            mode: Mode::Enforce,
+            max_silence_ms: DEFAULT_SILENCE_MS,
+            accept_self_report: false,
+        };
+        let judged = world.nodes.values().flat_map(|entry| entry.verdicts.keys());
+        let names: std::collections::BTreeSet<PoolName> = judged.chain(world.rules.pools().keys()).cloned().collect();
+        let nothing = Policy {
+            deployment: self.identity.deployment.clone(),
+            epoch: 0,
+            number: world.policy_floors.floor(),
+            issued_at: self.clock.now(),
+            checks: Vec::new(),
+            pools: names.into_iter().map(strictest).collect(),
+        };
+        // Without a check there is no target that could be wrong.
+        let rules = Rules::new(&nothing).unwrap_or_default();
+        self.put_in_force(world, None, rules, Some(cause)).await?;
+        self.policy_wanted.notify_one();
+        Ok(())
+    }
+
+    async fn keep_signed(&self, world: &mut World, policy: Policy, stored: StoredPolicy) -> Result<(), StoreError> {
+        let floors = learnt(&world.policy_floors, &policy, &stored);
+        let change = PolicyChange { policy: Some(stored.clone()), floors: floors.clone() };
+        self.commit(world, Stage { policy: Some(change), ..Stage::default() }).await?;
+        (world.policy, world.policy_floors) = (Some((policy, stored)), floors);
+        Ok(())
+    }
+
+    /// Judges every node by `rules`; `cause` is absent at a restart, when nothing of it is new.
     async fn put_in_force(
         &self,
         world: &mut World,
-        policy: Policy,
+        policy: Option<(Policy, StoredPolicy)>,
         rules: Rules,
-        document: SignedDocument,
-        is_new: bool,
+        cause: Option<&str>,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let cause = if is_new { format!("policy {}", policy.number) } else { "restart".to_owned() };
-        let mut stage = Stage { policy: is_new.then(|| document.clone()), ..Stage::default() };
+        let floors = match &policy {
+            Some((policy, stored)) => learnt(&world.policy_floors, policy, stored),
+            None => world.policy_floors.clone(),
+        };
+        let change =
+            || PolicyChange { policy: policy.as_ref().map(|(_, stored)| stored.clone()), floors: floors.clone() };
+        let mut stage = Stage { policy: cause.map(|_| change()), ..Stage::default() };
         let names: Vec<_> = world.nodes.keys().cloned().collect();
         let mut retargeted = Vec::new();
         for name in &names {
@@ -112,16 +229,17 @@ impl Nodes {
             entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
             let as_it_was =
                 Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };
-            world.review(&mut stage, &rules, name, &cause, now);
+            world.review(&mut stage, &rules, name, cause.unwrap_or("restart"), now);
             // Most nodes are judged as before; only the others are written.
             if stage.touched.get(name) == Some(&as_it_was) {
                 stage.touched.remove(name);
                 retargeted.push(as_it_was);
             }
         }
-        let same_pools = world.rules.pools() == rules.pools() && is_new;
-        let committed = self.commit_under(world, stage, policy, rules, document).await;
+        let same_pools = world.rules.pools() == rules.pools() && cause.is_some();
+        let committed = self.commit_under(world, stage, policy, rules).await;
         if committed.is_ok() {
+            world.policy_floors = floors;
             world.retarget(retargeted);
         }
         if committed.is_ok() && !same_pools {
@@ -137,15 +255,20 @@ impl Nodes {
         &self,
         world: &mut World,
         stage: Stage,
-        policy: Policy,
+        policy: Option<(Policy, StoredPolicy)>,
         rules: Rules,
-        document: SignedDocument,
     ) -> Result<(), StoreError> {
-        let before = (world.policy.replace((policy, document)), std::mem::replace(&mut world.rules, rules));
+        let before = (std::mem::replace(&mut world.policy, policy), std::mem::replace(&mut world.rules, rules));
         let committed = self.commit(world, stage).await;
         if committed.is_err() {
             (world.policy, world.rules) = before;
         }
         committed
     }
+}
+
+fn learnt(floors: &PolicyFloors, policy: &Policy, stored: &StoredPolicy) -> PolicyFloors {
+    let mut floors = floors.clone();
+    floors.learn(policy.number, stored.vouch(policy));
+    floors
 }

@@ -91,8 +91,8 @@ impl Nodes {
         if nodes.len() > MAX_IMPORT {
             return Err(RpcError::bad_request(format!("{} nodes at once; import at most {MAX_IMPORT}", nodes.len())));
         }
-        let tombstones = crate::nodes::storage::tombstones(&self.database).await.map_err(RpcError::internal)?;
         let mut world = self.world.lock().await;
+        let tombstones = crate::nodes::storage::tombstones(&self.database).await.map_err(RpcError::internal)?;
         let now = self.clock.now();
         let mut stage = Stage::default();
         let mut fresh = BTreeSet::new();
@@ -178,7 +178,7 @@ impl Nodes {
     pub(super) async fn release(&self, caller: &Caller, action: Action) -> Result<Value, RpcError> {
         let reason = explained(&action.reason)?;
         self.change(caller, &action.name, "released", &reason, |_, entry, now| {
-            entry.trust.release(now);
+            entry.trust.release(caller.vouch, now);
             Ok(())
         })
         .await
@@ -193,7 +193,7 @@ impl Nodes {
         self.change(caller, &action.name, "overridden", &reason, |world, entry, now| {
             entry
                 .trust
-                .grant_override(&world.rules, &pool, &owner, &reason, now.plus(lasts), now)
+                .grant_override(&world.rules, &pool, &owner, &reason, caller.vouch, (now, now.plus(lasts)))
                 .map_err(|error| RpcError::conflict(error.to_string()))
         })
         .await
@@ -224,7 +224,8 @@ impl Nodes {
         let lasts = hours(action.hours, MAX_MAINTENANCE_HOURS)?;
         let owner = caller.sender.clone();
         self.change(caller, &action.name, "in maintenance", &reason, |_, entry, now| {
-            entry.trust.maintenance = Some(Maintenance { owner, reason: reason.clone(), until: now.plus(lasts) });
+            let (reason, until) = (reason.clone(), now.plus(lasts));
+            entry.trust.maintenance = Some(Maintenance { owner, reason, until, vouch: caller.vouch });
             Ok(())
         })
         .await
@@ -240,6 +241,7 @@ impl Nodes {
         change: impl FnOnce(&World, &mut Entry, Timestamp) -> Result<(), RpcError>,
     ) -> Result<Value, RpcError> {
         let mut world = self.world.lock().await;
+        self.still_believed(&[caller.vouch])?;
         let now = self.clock.now();
         let mut stage = Stage::default();
         let entry = world.touch(&mut stage, name).ok_or_else(|| no_such_node(name))?;

@@ -15,7 +15,7 @@ use crate::nodes::storage::{self, Lane};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{NodeResult, Status, Ticket};
 use crate::rpc::{Caller, RpcError, typed};
-use crate::security::{Role, SignedDocument};
+use crate::security::{KeyId, Role, SignedDocument, Vouch};
 use crate::store::to_body;
 use crate::trust::{BootSeen, Note, Observation, Reporter};
 
@@ -36,7 +36,7 @@ impl Nodes {
     /// Takes in the results of a batch. Done, here, means stored.
     pub(super) async fn record_results(&self, caller: &Caller, args: Map<String, Value>) -> Result<Value, RpcError> {
         let RecordResults { ticket: document, results } = typed(args)?;
-        let (ticket, reporter) = self.read_ticket(caller, &document, &results)?;
+        let (ticket, ticket_key, reporter) = self.read_ticket(caller, &document, &results)?;
         if storage::is_seen(&self.database, &caller.request_id).await.map_err(RpcError::internal)? {
             // Delivered again after its effect was stored: done.
             metrics::counter!("spice_nodes_redelivered_total").increment(1);
@@ -45,6 +45,8 @@ impl Nodes {
         self.catch_up_with(&ticket).await?;
         let mut world = self.world.lock().await;
         let now = self.clock.now();
+        let ticket_by = Some(Vouch { key: ticket_key, at: ticket.issued_at.max(now) });
+        self.still_believed(&[caller.vouch, ticket_by])?;
         let mut stage = Stage::default();
         let mut outcomes: BTreeMap<NodeName, Status> = BTreeMap::new();
         let mut rebooted: BTreeSet<NodeName> = BTreeSet::new();
@@ -57,7 +59,8 @@ impl Nodes {
             }
             result.reason = crate::text::display_safe(&result.reason);
             outcomes.insert(result.node.clone(), result.status);
-            self.stage_result(&world, &mut stage, &mut rebooted, &ticket, reporter, result, caller, now);
+            let observation = Observation::under(&ticket, reporter, result).vouched(caller.vouch, ticket_by);
+            self.stage_result(&world, &mut stage, &mut rebooted, &ticket, observation, &caller.sender, now);
         }
         stage.seen.push((caller.request_id.clone(), ticket.deadline.plus(REMEMBER)));
         let args = json!({ "run": ticket.order.to_string(), "batch": ticket.batch, "outcomes": outcomes });
@@ -76,10 +79,10 @@ impl Nodes {
         caller: &Caller,
         document: &SignedDocument,
         results: &[NodeResult],
-    ) -> Result<(Ticket, Reporter), RpcError> {
+    ) -> Result<(Ticket, KeyId, Reporter), RpcError> {
         let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
-        let (ticket, _): (Ticket, _) = document
-            .open_for(&self.identity.deployment, &self.identity.trust.current(), by_checks)
+        let (ticket, key): (Ticket, _) = document
+            .open_for(&self.identity.deployment, &self.identity.trust.current(), self.clock.now(), by_checks)
             .map_err(|error| RpcError::unauthorized(format!("the ticket is not believed: {error}")))?;
         if results.len() > MAX_RESULTS {
             return Err(RpcError::bad_request(format!(
@@ -88,11 +91,11 @@ impl Nodes {
             )));
         }
         if caller.roles.contains(&Role::Adapter(ticket.adapter.clone())) {
-            return Ok((ticket, Reporter::Adapter));
+            return Ok((ticket, key.key_id, Reporter::Adapter));
         }
         let only_fillers = results.iter().all(|result| matches!(result.status, Status::Timeout | Status::Error));
         if caller.roles.contains(&Role::Checks) && only_fillers {
-            return Ok((ticket, Reporter::Checks));
+            return Ok((ticket, key.key_id, Reporter::Checks));
         }
         Err(RpcError::forbidden(format!(
             "{} may not report these results under a ticket of adapter {}",
@@ -129,14 +132,13 @@ impl Nodes {
         stage: &mut Stage,
         rebooted: &mut BTreeSet<NodeName>,
         ticket: &Ticket,
-        reporter: Reporter,
-        result: NodeResult,
-        caller: &Caller,
+        observation: Observation,
+        sender: &str,
         now: Timestamp,
     ) {
+        let result = &observation.result;
         let node = result.node.clone();
         let latency_ms = result.finished_at.0.saturating_sub(result.requested_at.0).clamp(0, 86_400_000);
-        let observation = Observation::under(ticket, reporter, result);
         let Some(entry) = world.touch(stage, &node) else {
             // Deleted meanwhile: a late message never brings a node back.
             metrics::counter!("spice_nodes_results_refused_total", "reason" => "no_such_node").increment(1);
@@ -147,7 +149,7 @@ impl Nodes {
         if matches!(recorded.folded.note, Note::Conflict { .. }) {
             metrics::counter!("spice_nodes_results_contradicted_total", "check" => ticket.check.to_string())
                 .increment(1);
-            tracing::warn!(sender = caller.sender, node = %node, check.name = %ticket.check, run = %ticket.order, "results of one run contradict each other; the worse one stands");
+            tracing::warn!(sender, node = %node, check.name = %ticket.check, run = %ticket.order, "results of one run contradict each other; the worse one stands");
         }
         if recorded.boot == Some(BootSeen::Changed) {
             rebooted.insert(node.clone());
@@ -162,8 +164,9 @@ impl Nodes {
             reason: observation.result.reason.clone(),
             evidence_at: observation.evidence_at(),
             stored_at: now,
-            sender: caller.sender.clone(),
-            key_id: caller.key_id.map(|key| key.to_string()).unwrap_or_default(),
+            sender: sender.to_owned(),
+            key_id: observation.reported_by.map(|vouch| vouch.key.to_string()).unwrap_or_default(),
+            ticket_key_id: observation.ticket_by.map(|vouch| vouch.key.to_string()).unwrap_or_default(),
             counted: recorded.folded.counted,
             latency_ms,
         };

@@ -356,6 +356,9 @@ impl Nodes {
             "record_head": world.record_head.1,
             "pools": pools,
             "unsigned_admin": self.identity.unsigned_admin,
+            "key_id": self.identity.key.key_id(),
+            "key_fault": self.identity.own_key_fault(),
+            "trust_store": self.identity.trust.report(),
         })
     }
 }

@@ -7,8 +7,8 @@ use sqlx::Row;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::nodes::entry::{Entry, StoredResult, Tombstone};
+use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
-use crate::security::SignedDocument;
 use crate::store::{Changes, Database, StoreError, to_body};
 
 /// What a restart finds.
@@ -16,7 +16,9 @@ pub struct Restored {
     /// All nodes.
     pub nodes: BTreeMap<NodeName, Entry>,
     /// The last policy, as it was signed.
-    pub policy: Option<SignedDocument>,
+    pub policy: Option<StoredPolicy>,
+    /// How far each key of Checks has numbered policies.
+    pub policy_floors: PolicyFloors,
     /// This incarnation's epoch, already stored.
     pub epoch: i64,
     /// The highest result id.
@@ -71,7 +73,8 @@ const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 /// [`StoreError`]; nothing is changed then.
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
     let entries: Vec<Entry> = database.load("nodes_node", "SELECT name, body FROM nodes_node").await?;
-    let policy = database.meta(META, "policy").await?.and_then(|text| serde_json::from_str(&text).ok());
+    let policy = database.meta(META, "policy").await?.and_then(|text| read_policy(&text, now));
+    let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
     let stored = database.meta(META, "epoch").await?.and_then(|epoch| epoch.parse::<i64>().ok()).unwrap_or(0);
     let epoch = now.0.max(stored + 1);
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
@@ -93,7 +96,8 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
     changes.commit().await?;
     let nodes = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
-    Ok(Restored { nodes, policy, epoch, last_result, record_head, last_outbox, outbox })
+    let policy_floors = floors.unwrap_or_default();
+    Ok(Restored { nodes, policy, policy_floors, epoch, last_result, record_head, last_outbox, outbox })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
@@ -101,12 +105,26 @@ async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
-/// Writes the policy as it was signed.
+/// A row of an earlier version holds the document alone; then it is as if it had come now.
+fn read_policy(text: &str, now: Timestamp) -> Option<StoredPolicy> {
+    let alone = |_| serde_json::from_str(text).ok().map(|document| StoredPolicy { document, received_at: now });
+    serde_json::from_str(text).map_or_else(alone, Some)
+}
+
+/// Writes the policy in force, or that there is none, and how far policies were numbered.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_policy(changes: &mut Changes, policy: &SignedDocument) -> Result<(), StoreError> {
-    put_meta(changes, "policy", &to_body(policy)).await
+pub async fn save_policy(
+    changes: &mut Changes,
+    policy: Option<&StoredPolicy>,
+    floors: &PolicyFloors,
+) -> Result<(), StoreError> {
+    match policy {
+        Some(policy) => put_meta(changes, "policy", &to_body(policy)).await?,
+        None => drop(changes.execute("DELETE FROM nodes_meta WHERE name = ?", &["policy".into()]).await?),
+    }
+    put_meta(changes, "policy_floors", &to_body(floors)).await
 }
 
 /// Writes a node.
@@ -125,10 +143,19 @@ pub async fn save_node(changes: &mut Changes, entry: &Entry) -> Result<(), Store
 /// # Errors
 /// [`StoreError`].
 pub async fn bury_node(changes: &mut Changes, tombstone: &Tombstone) -> Result<(), StoreError> {
+    save_tombstone(changes, tombstone).await?;
+    changes.execute("DELETE FROM nodes_node WHERE name = ?", &[tombstone.name.as_str().into()]).await?;
+    Ok(())
+}
+
+/// Writes a tombstone again.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_tombstone(changes: &mut Changes, tombstone: &Tombstone) -> Result<(), StoreError> {
     let body = to_body(tombstone);
     let arguments = [tombstone.name.as_str().into(), (&body).into()];
     changes.execute("REPLACE INTO nodes_tombstone (name, body) VALUES (?, ?)", &arguments).await?;
-    changes.execute("DELETE FROM nodes_node WHERE name = ?", &[tombstone.name.as_str().into()]).await?;
     Ok(())
 }
 

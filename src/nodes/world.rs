@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::entry::{Entry, StoredResult, Tombstone, TrustChange};
+use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
 use crate::nodes::record::{RecordEntry, What};
 use crate::nodes::storage::Lane;
 use crate::protocol::digest::PoolsDigest;
 use crate::protocol::{Level, MemberState, Policy, PoolState};
-use crate::security::SignedDocument;
 use crate::trust::Rules;
 
 /// What is in force: all of it is in the database.
@@ -17,7 +17,9 @@ pub struct World {
     /// All registered nodes.
     pub nodes: BTreeMap<NodeName, Entry>,
     /// The policy in force, and as it was signed.
-    pub policy: Option<(Policy, SignedDocument)>,
+    pub policy: Option<(Policy, StoredPolicy)>,
+    /// How far each key of Checks has numbered policies.
+    pub policy_floors: PolicyFloors,
     /// The policy made ready.
     pub rules: Rules,
     /// The pools as published.
@@ -55,8 +57,10 @@ pub struct Stage {
     pub seen: Vec<(String, Timestamp)>,
     /// Changes of trust.
     pub trust: Vec<TrustChange>,
-    /// A new policy, as it was signed.
-    pub policy: Option<SignedDocument>,
+    /// Tombstones that are written again.
+    pub graves: Vec<Tombstone>,
+    /// Another policy, or none.
+    pub policy: Option<PolicyChange>,
 }
 
 impl World {

@@ -41,6 +41,7 @@ fn world() -> World {
     let mut world = World {
         nodes: BTreeMap::new(),
         policy: None,
+        policy_floors: PolicyFloors::default(),
         rules: rules(),
         pools: BTreeMap::new(),
         digest: PoolsDigest::new(),
@@ -120,6 +121,8 @@ fn stage(world: &World, step: &Step, run: i64, now: Timestamp) -> Stage {
                     revision: 1,
                     issued_at: now,
                     reporter: Reporter::Adapter,
+                    reported_by: None,
+                    ticket_by: None,
                     result,
                 };
                 entry.trust.record(&world.rules, &"c".parse().unwrap(), &seen, now);
@@ -130,7 +133,7 @@ fn stage(world: &World, step: &Step, run: i64, now: Timestamp) -> Stage {
             if let Some(entry) = world.touch(&mut stage, &name(*index)) {
                 match step {
                     Step::Quarantine(_) => entry.trust.quarantine("me", "test", now),
-                    _ => entry.trust.release(now),
+                    _ => entry.trust.release(None, now),
                 }
                 world.review(&mut stage, &world.rules, &name(*index), "test", now);
             }

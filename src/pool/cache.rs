@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::names::PoolName;
 use crate::protocol::digest::PoolsDigest;
-use crate::protocol::{Delta, Heartbeat, PoolState, Snapshot, publication};
+use crate::protocol::{Delta, Heartbeat, Level, MemberState, PoolState, Snapshot, publication};
 
 /// How far Nodes' clock and ours may differ before it is an alarm.
 pub const MAX_SKEW: Duration = Duration::from_secs(30);
@@ -42,6 +42,17 @@ impl Cache {
     #[must_use]
     pub fn not_before(epoch: i64) -> Self {
         Self { epoch, ..Self::default() }
+    }
+
+    /// What is held is not believed any more: every node is unknown, and only a snapshot of `floor` or a later epoch ends
+    /// that. Says what to write in its place.
+    pub fn doubt(&mut self, floor: i64) -> BTreeMap<PoolName, PoolState> {
+        let mut pools = std::mem::take(&mut self.pools);
+        for member in pools.values_mut().flat_map(|pool| pool.members.values_mut()) {
+            *member = MemberState { level: Level::Unknown, expires_at: Timestamp::default(), overridden: false };
+        }
+        *self = Self::not_before(floor);
+        pools
     }
 
     /// The epoch and version held.

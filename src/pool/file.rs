@@ -80,15 +80,28 @@ impl PoolFolder {
         Ok(Self { folder: folder.to_owned(), deployment })
     }
 
-    /// The epoch of the file left by an earlier life of this cache, if there is one that can be read.
+    /// The epoch of the file left by an earlier life of this cache, and when it was written, if there is one that can be
+    /// read.
     #[must_use]
-    pub fn last_epoch(&self) -> Option<i64> {
+    pub fn last_epoch(&self) -> Option<(i64, Timestamp)> {
         let mut text = String::new();
         // Line 1 has at most 256 bytes, line 2 at most 1 MiB.
         File::open(self.folder.join("pool")).ok()?.take(1024 * 1024 + 256).read_to_string(&mut text).ok()?;
         let header: serde_json::Value = serde_json::from_str(text.lines().nth(1)?).ok()?;
         let same_cloud = header.get("deployment")?.as_str()? == self.deployment.as_str();
-        header.get("epoch")?.as_i64().filter(|_| same_cloud)
+        let written_at = Timestamp(header.get("written_at_ms")?.as_i64()?);
+        Some((header.get("epoch")?.as_i64()?, written_at)).filter(|_| same_cloud)
+    }
+
+    /// Takes the pool file away; readers then take no node as trusted.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    pub fn remove_pool(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.folder.join("pool")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Replaces `pool`.
@@ -252,8 +265,11 @@ mod tests {
         files.write_pool((7, 1), &BTreeMap::new(), &moment(1, 1)).unwrap();
         files.write_pool((9, 2), &BTreeMap::new(), &moment(1, 1)).unwrap();
         files.write_alive((9, 2), &moment(1, 1)).unwrap();
-        assert_eq!(files.last_epoch(), Some(9));
+        assert_eq!(files.last_epoch(), Some((9, Timestamp(1))));
         let other = PoolFolder::open(&folder.path().join("spice"), DeploymentId::new("cloud-2").unwrap()).unwrap();
         assert_eq!(other.last_epoch(), None, "a file of another cloud says nothing");
+        files.remove_pool().unwrap();
+        files.remove_pool().unwrap();
+        assert_eq!(files.last_epoch(), None);
     }
 }

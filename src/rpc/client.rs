@@ -12,7 +12,7 @@ use crate::rpc::table::{Topic, VERSION};
 use crate::rpc::{EXCHANGE, RpcError, WORK_EXCHANGE, failure_as_signed};
 use crate::security::reply::ExpectedReply;
 use crate::security::request::CONTEXT_MEMBER;
-use crate::security::{ReplyOutcome, RequestParts, Role, verify_reply};
+use crate::security::{AuthError, ReplyOutcome, RequestParts, Role, TrustStore, verify_reply};
 
 /// How long a call waits unless said otherwise.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -160,7 +160,12 @@ impl RpcClient {
             (Ok(result), _) => ReplyOutcome::Result(result),
             (Err(_), failure) => ReplyOutcome::Failure(failure.as_ref().unwrap_or(&Value::Null)),
         };
-        if let Err(error) = verify_reply(signature, &expected, outcome, &self.identity.trust.current()) {
+        let verify = |trust: &TrustStore| verify_reply(signature, &expected, outcome, trust, self.identity.clock.now());
+        let verified = match verify(&self.identity.trust.current()) {
+            Err(AuthError::UnknownKey(_)) => verify(&self.identity.trust.looked_again()),
+            known => known,
+        };
+        if let Err(error) = verified {
             metrics::counter!("spice_replies_refused_total", "reason" => error.kind()).increment(1);
             // An unsigned refusal is told (it changes nothing and may name the cause), an unsigned success is not believed.
             let told = reply.result.as_ref().err().map(RpcError::from_failure);

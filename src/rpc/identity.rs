@@ -41,6 +41,27 @@ impl Identity {
         Self { deployment, signer, key, trust, unsigned_admin: false, clock }
     }
 
+    /// What keeps others from believing this identity, by our own trust store; theirs should say the same.
+    #[must_use]
+    pub fn own_key_fault(&self) -> Option<String> {
+        let (key_id, now) = (self.key.key_id(), self.clock.now());
+        let sender = &self.signer.sender;
+        let Some(known) = self.trust.lookup(&key_id) else {
+            return Some(format!(
+                "the key {sender} signs with ({key_id}) has no trust file in this machine's trust directory: whoever lacks it \
+                 too refuses what this service says. Place its trust file, or put the right private key back"
+            ));
+        };
+        if known.sender != *sender {
+            let theirs = &known.sender;
+            return Some(format!(
+                "{sender} signs with key {key_id}, which the trust directory gives to {theirs}: put the right private key back"
+            ));
+        }
+        let fault = known.check_valid(now, now).err()?;
+        Some(format!("what {sender} says is refused: {fault}. Make a new key and restart this service"))
+    }
+
     /// The same identity, serving unsigned admin calls if `allowed`.
     #[must_use]
     pub fn unsigned_admin(mut self, allowed: bool) -> Self {

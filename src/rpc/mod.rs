@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
-use crate::security::keys::KeyId;
+use crate::security::Vouch;
 use crate::security::roles::Role;
 
 pub use client::RpcClient;
@@ -36,8 +36,8 @@ pub const WORK_EXCHANGE: &str = "spice_work";
 pub struct Caller {
     /// The sender's name in our trust store, or `unsigned`.
     pub sender: String,
-    /// The key that signed; `None` for an unsigned call in a lab.
-    pub key_id: Option<KeyId>,
+    /// The key that signed, and when at the latest; `None` for an unsigned call in a lab.
+    pub vouch: Option<Vouch>,
     /// What the key may do.
     pub roles: Vec<Role>,
     /// The request's unique id.

@@ -14,7 +14,9 @@ use crate::rpc::table::{self, Class, Method, Topic, VERSION};
 use crate::rpc::{Caller, EXCHANGE, Kind, RpcError, Service, WORK_EXCHANGE, failure_as_signed};
 use crate::security::request::{ADMIN_WINDOW, CONTEXT_MEMBER};
 use crate::security::seen::DEFAULT_CAPACITY;
-use crate::security::{AuthError, ReplyOutcome, RequestParts, Role, SeenIds, check_window, sign_reply, verify_request};
+use crate::security::{
+    AuthError, ReplyOutcome, RequestParts, Role, SeenIds, TrustStore, Vouch, check_window, sign_reply, verify_request,
+};
 use crate::telemetry::Sparingly;
 
 /// How long a stopping server waits for requests under way.
@@ -105,7 +107,7 @@ impl Secured {
         {
             let caller = Caller {
                 sender: "unsigned".to_owned(),
-                key_id: None,
+                vouch: None,
                 roles: vec![Role::Admin],
                 request_id: incoming.msg_id.clone().unwrap_or_default(),
                 signed_at: self.identity.clock.now(),
@@ -122,8 +124,13 @@ impl Secured {
             version: incoming.version.as_deref(),
             args: &incoming.request.args,
         };
-        let verified = verify_request(&parts, auth, &self.identity.trust.current(), &self.identity.deployment)
-            .map_err(|error| Refused::not_believed(&error, None))?;
+        let now = self.identity.clock.now();
+        let verify = |trust: &TrustStore| verify_request(&parts, auth, trust, &self.identity.deployment, now);
+        let verified = match verify(&self.identity.trust.current()) {
+            Err(AuthError::UnknownKey(_)) => verify(&self.identity.trust.looked_again()),
+            known => known,
+        };
+        let verified = verified.map_err(|error| Refused::not_believed(&error, None))?;
         let digest = Some(verified.digest);
         let no_such = |failure: Failure| Refused { reason: "no_such_method", failure: Box::new(failure), digest };
         // A publication is only for everybody, anything else only for one: what was signed for one delivery is not
@@ -143,7 +150,6 @@ impl Secured {
             return Err(Refused { reason: error.kind(), failure, digest });
         }
         if method.class != Class::Work {
-            let now = self.identity.clock.now();
             let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             // A publication says itself how long it may be believed; that it came before must be known here, or a recorded
             // heartbeat, played again within that time, would pass for a sign of life.
@@ -155,13 +161,10 @@ impl Secured {
                 .and_then(|()| seen.record(&verified.id, verified.time, now))
                 .map_err(|error| Refused::not_believed(&error, digest))?;
         }
-        let caller = Caller {
-            sender: verified.sender,
-            key_id: Some(verified.key_id),
-            roles,
-            request_id: verified.id,
-            signed_at: verified.time,
-        };
+        // Signed at the latest then, whatever the signature states.
+        let vouch = Some(Vouch { key: verified.key_id, at: verified.time.max(now) });
+        let caller =
+            Caller { sender: verified.sender, vouch, roles, request_id: verified.id, signed_at: verified.time };
         Ok(Admitted { method, caller, digest })
     }
 

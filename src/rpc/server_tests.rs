@@ -26,6 +26,8 @@ fn gate(topic: Topic, role: &str) -> (Arc<Secured>, Arc<VirtualClock>) {
         roles: [role.parse().unwrap()].into_iter().collect(),
         public_key: *key.public_key(),
         revoked_since: None,
+        not_before: None,
+        not_after: None,
         comment: None,
     };
     let trust = SharedTrustStore::fixed(TrustStore::of([trusted]));

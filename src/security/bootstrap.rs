@@ -94,6 +94,8 @@ pub fn create_key(
         roles: roles.clone(),
         public_key: *key.public_key(),
         revoked_since: None,
+        not_before: None,
+        not_after: None,
         comment: Some(format!("made for deployment {deployment}")),
     };
     let io_at = |path: &Path| {

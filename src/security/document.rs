@@ -14,7 +14,7 @@ use crate::protocol::{Delta, Heartbeat, Policy, Snapshot, Ticket};
 use super::canonical::{canonicalize, parse_strict};
 use super::error::{AuthError, SignError};
 use super::keys::{KeyId, SigningKey};
-use super::request::{check_revocation, malformed, same_deployment, to_value, verify_bytes};
+use super::request::{malformed, same_deployment, to_value, verify_bytes};
 use super::trust_store::{TrustStore, TrustedKey};
 
 /// What a document is, which its signature covers: a heartbeat can never be taken for a policy.
@@ -135,8 +135,8 @@ impl SignedDocument {
         Self::sign(T::KIND, content, key)
     }
 
-    /// Verifies the document and gives its content and the key that signed it. `required` says whether the key's roles
-    /// suffice, `signed_at` finds the time of signing in the content. The signature is verified before anything is
+    /// Verifies the document and gives its content and the key that signed it. `received` is when it
+    /// came to us, `required` says whether the key's roles suffice, `signed_at` finds the time of signing in the content. The signature is verified before anything is
     /// parsed. Whether the content is for this deployment is left to the caller: prefer [`Self::open_for`].
     ///
     /// # Errors
@@ -146,6 +146,7 @@ impl SignedDocument {
         &self,
         kind: DocumentKind,
         store: &TrustStore,
+        received: Timestamp,
         required: impl Fn(&TrustedKey) -> bool,
         signed_at: impl Fn(&T) -> Timestamp,
     ) -> Result<(T, TrustedKey), AuthError> {
@@ -162,7 +163,7 @@ impl SignedDocument {
             return Err(AuthError::Forbidden { key_id: key.key_id, required: format!("that may sign a {kind}") });
         }
         let content = serde_json::from_value(parse_strict(self.body.as_bytes())?).map_err(|error| malformed(&error))?;
-        check_revocation(key, signed_at(&content))?;
+        key.check_valid(signed_at(&content), received)?;
         Ok((content, key.clone()))
     }
 
@@ -174,9 +175,10 @@ impl SignedDocument {
         &self,
         deployment: &DeploymentId,
         store: &TrustStore,
+        received: Timestamp,
         required: impl Fn(&TrustedKey) -> bool,
     ) -> Result<(T, TrustedKey), AuthError> {
-        let (content, key) = self.open(T::KIND, store, required, T::signed_at)?;
+        let (content, key) = self.open(T::KIND, store, received, required, T::signed_at)?;
         same_deployment(content.deployment().as_str(), deployment)?;
         Ok((content, key))
     }

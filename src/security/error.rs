@@ -66,6 +66,21 @@ pub enum AuthError {
         /// Since when.
         since: Timestamp,
     },
+    /// The key is not valid yet, or not any more.
+    #[error(
+        "key {key_id} was not valid at {at} ({}): sign with the key that is valid now, or set not_before and not_after in its trust file",
+        period(*begins, *ends)
+    )]
+    OutOfTime {
+        /// Which key.
+        key_id: KeyId,
+        /// When it was signed, or arrived.
+        at: Timestamp,
+        /// From when on it is valid.
+        begins: Option<Timestamp>,
+        /// Until when.
+        ends: Option<Timestamp>,
+    },
     /// The message names another sender than the trust store gives the key.
     #[error("key {key_id} belongs to another sender than {claimed:?}: set the sender its trust file names")]
     SenderMismatch {
@@ -104,6 +119,12 @@ pub enum AuthError {
     },
 }
 
+fn period(begins: Option<Timestamp>, ends: Option<Timestamp>) -> String {
+    let told = |word: &str, at: Option<Timestamp>| at.map(|at| format!("{word} {at}"));
+    let parts: Vec<String> = told("from", begins).into_iter().chain(told("until", ends)).collect();
+    parts.join(" ")
+}
+
 impl AuthError {
     /// One stable word for counters and logs.
     #[must_use]
@@ -115,6 +136,7 @@ impl AuthError {
             Self::WrongTarget { .. } => "wrong_target",
             Self::UnknownKey(_) => "unknown_key",
             Self::Revoked { .. } => "revoked",
+            Self::OutOfTime { .. } => "out_of_time",
             Self::SenderMismatch { .. } => "sender_mismatch",
             Self::BadSignature(_) => "bad_signature",
             Self::Expired { .. } => "expired",

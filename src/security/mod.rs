@@ -12,8 +12,9 @@
 //! | [`trust_store`], [`trust_file`], [`trust_shared`], [`trust_edit`] | which keys the administrator trusts, as what, until when |
 //! | [`request`], [`reply`] | signatures of RPC requests and of their answers |
 //! | [`document`] | signed documents that outlive a message: tickets, policies, publications |
+//! | [`vouch`] | who vouches for what was taken in, and what a revocation takes back |
 //! | [`seen`] | ids that were used already |
-//! | [`bootstrap`] | making keys |
+//! | [`bootstrap`], [`rotation`] | making keys, and replacing one by another |
 //! | [`error`] | why something is not believed |
 
 pub mod bootstrap;
@@ -25,11 +26,13 @@ pub mod keys;
 pub mod reply;
 pub mod request;
 pub mod roles;
+pub mod rotation;
 pub mod seen;
 pub mod trust_edit;
 pub mod trust_file;
 pub mod trust_shared;
 pub mod trust_store;
+pub mod vouch;
 
 #[cfg(test)]
 mod tests;
@@ -42,5 +45,6 @@ pub use reply::{ReplyOutcome, sign_reply, verify_reply};
 pub use request::{RequestParts, RequestSigner, ServerAddress, Verified, check_window, verify_request};
 pub use roles::{Role, RoleSet};
 pub use seen::SeenIds;
-pub use trust_shared::SharedTrustStore;
+pub use trust_shared::{SharedTrustStore, TrustReport};
 pub use trust_store::{TrustStore, TrustedKey};
+pub use vouch::{Revocations, Vouch};

@@ -11,7 +11,7 @@ use crate::names::DeploymentId;
 use super::canonical::{Part, canonicalize_members};
 use super::error::{AuthError, SignError};
 use super::keys::KeyId;
-use super::request::{RequestSigner, check_revocation, malformed, to_value, verify_bytes};
+use super::request::{RequestSigner, malformed, to_value, verify_bytes};
 use super::trust_store::{TrustStore, TrustedKey};
 
 /// What a reply says.
@@ -113,6 +113,7 @@ pub fn verify_reply(
     expected: &ExpectedReply<'_>,
     outcome: ReplyOutcome<'_>,
     store: &TrustStore,
+    received: Timestamp,
 ) -> Result<TrustedKey, AuthError> {
     if auth.is_null() {
         return Err(AuthError::Unsigned);
@@ -123,7 +124,7 @@ pub fn verify_reply(
     }
     let covered = frame.covered(expected.deployment, expected.request_id, expected.request_digest, outcome)?;
     let key = verify_bytes(store, &frame.key_id, Some(&frame.sender), &covered, &frame.signature)?;
-    check_revocation(key, frame.time)?;
+    key.check_valid(frame.time, received)?;
     if !key.roles.satisfies(expected.role) {
         return Err(AuthError::Forbidden { key_id: key.key_id, required: expected.role.to_string() });
     }

@@ -196,16 +196,17 @@ pub struct Verified {
     pub digest: [u8; 32],
 }
 
-/// Verifies the signature `auth` over a request as it arrived.
+/// Verifies the signature `auth` over a request as it arrived at the time `received`.
 ///
 /// # Errors
 /// [`AuthError`] when there is no signature, when it is for another deployment or target, by an unknown or revoked key or
-/// another sender, or does not fit.
+/// one that is not valid now, by another sender, or does not fit.
 pub fn verify_request(
     parts: &RequestParts<'_>,
     auth: &Value,
     store: &TrustStore,
     deployment: &DeploymentId,
+    received: Timestamp,
 ) -> Result<Verified, AuthError> {
     if auth.is_null() {
         return Err(AuthError::Unsigned);
@@ -221,7 +222,7 @@ pub fn verify_request(
     same_target(&frame, parts)?;
     let covered = frame.covered(parts)?;
     let key = verify_bytes(store, &frame.key_id, Some(&frame.sender), &covered, &frame.signature)?;
-    check_revocation(key, frame.time)?;
+    key.check_valid(frame.time, received)?;
     Ok(Verified {
         sender: key.sender.clone(),
         key_id: key.key_id,
@@ -278,7 +279,7 @@ fn same_target(frame: &Frame, parts: &RequestParts<'_>) -> Result<(), AuthError>
     Ok(())
 }
 
-/// Finds the key and checks the sender's name and the signature; revocation is for [`check_revocation`], once the time of
+/// Finds the key and checks the sender's name and the signature; whether it was valid is for [`TrustedKey::check_valid`], once the time of
 /// signing is known to be the signer's.
 pub(super) fn verify_bytes<'s>(
     store: &'s TrustStore,
@@ -297,11 +298,4 @@ pub(super) fn verify_bytes<'s>(
         return Err(AuthError::BadSignature(*key_id));
     }
     Ok(key)
-}
-
-pub(super) fn check_revocation(key: &TrustedKey, signed_at: Timestamp) -> Result<(), AuthError> {
-    match key.revoked_since {
-        Some(since) if !key.is_valid_at(signed_at) => Err(AuthError::Revoked { key_id: key.key_id, since }),
-        _ => Ok(()),
-    }
 }

@@ -1,6 +1,11 @@
-//! Revoking a key: writing into its trust files.
+//! What an administrator changes in a trust directory: a key is revoked, or ends because its successor is in place.
+//!
+//! A change is planned first, so that it can be shown without being made, and then replaces whole files: a verifier that
+//! reads the directory meanwhile sees the old file or the new one. Mode and owner stay as they were.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::clock::Timestamp;
@@ -8,11 +13,11 @@ use crate::clock::Timestamp;
 use super::files;
 use super::keys::KeyId;
 use super::trust_file::{self, TrustFile};
-use super::trust_store::{TrustStoreError, TrustedKey, list};
+use super::trust_store::{TrustFault, TrustStoreError, TrustedKey, list};
 
-/// Why a key was not revoked.
+/// Why a trust directory was not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum RevokeError {
+pub enum EditError {
     /// The directory cannot be used.
     #[error(transparent)]
     Directory(#[from] TrustStoreError),
@@ -34,40 +39,94 @@ pub enum RevokeError {
     },
 }
 
-/// Marks the key as revoked since `since` in every trust file of `dir` that speaks of it, and gives their paths. An
-/// earlier revocation stays. Each file is replaced as a whole, so that a verifier never reads half of one.
+/// One file as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// Which file.
+    pub path: PathBuf,
+    /// What it will say.
+    pub key: TrustedKey,
+}
+
+/// What will be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The files about the key.
+    pub edits: Vec<Edit>,
+    /// Files that could not be read: a running service goes on with what they said before, so they must be looked at.
+    pub unread: Vec<TrustFault>,
+}
+
+/// Plans that what `key_id` signed from `since` on does not count. An earlier revocation stays.
 ///
 /// # Errors
-/// [`RevokeError`] when no readable file speaks of the key or one cannot be replaced.
-pub fn revoke_key(dir: &Path, key_id: &KeyId, since: Timestamp) -> Result<Vec<PathBuf>, RevokeError> {
-    let mut changed = Vec::new();
+/// [`EditError`] when the directory cannot be read or no readable file speaks of the key.
+pub fn plan_revocation(dir: &Path, key_id: &KeyId, since: Timestamp) -> Result<Plan, EditError> {
+    plan(dir, key_id, |key| key.revoked_since = Some(key.revoked_since.map_or(since, |earlier| earlier.min(since))))
+}
+
+/// Plans that what `key_id` signs after `ends` does not count. An earlier end stays.
+///
+/// # Errors
+/// As [`plan_revocation`].
+pub fn plan_end(dir: &Path, key_id: &KeyId, ends: Timestamp) -> Result<Plan, EditError> {
+    plan(dir, key_id, |key| key.not_after = Some(key.not_after.map_or(ends, |earlier| earlier.min(ends))))
+}
+
+fn plan(dir: &Path, key_id: &KeyId, change: impl Fn(&mut TrustedKey)) -> Result<Plan, EditError> {
+    let mut plan = Plan { edits: Vec::new(), unread: Vec::new() };
     for path in list(dir)? {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        // A file with faults trusts nobody already.
-        let Ok(key) = trust_file::read(&path) else { continue };
-        if key.key_id == *key_id {
-            replace(&path, key, since).map_err(|source| RevokeError::Io { path: path.clone(), source })?;
-            changed.push(path);
+        match trust_file::read(&path) {
+            Ok(mut key) if key.key_id == *key_id => {
+                change(&mut key);
+                plan.edits.push(Edit { path, key });
+            }
+            Ok(_) => {}
+            Err(faults) => plan.unread.push(TrustFault { path, faults }),
         }
     }
-    if changed.is_empty() {
-        return Err(RevokeError::Unknown { dir: dir.to_owned(), key_id: *key_id });
+    if plan.edits.is_empty() {
+        return Err(EditError::Unknown { dir: dir.to_owned(), key_id: *key_id });
     }
-    Ok(changed)
+    Ok(plan)
 }
 
-fn replace(path: &Path, key: TrustedKey, since: Timestamp) -> io::Result<()> {
-    let TrustedKey { key_id, sender, roles, public_key, revoked_since, comment } = key;
-    let revoked_since = Some(revoked_since.map_or(since, |earlier| earlier.min(since)));
-    let text = TrustFile { key_id, sender, roles, public_key, revoked_since, comment }.to_text()?;
+impl Plan {
+    /// Makes the changes.
+    ///
+    /// # Errors
+    /// [`EditError::Io`] naming the first file that could not be replaced; those before it are changed.
+    pub fn carry_out(&self) -> Result<(), EditError> {
+        for Edit { path, key } in &self.edits {
+            replace(path, key.clone()).map_err(|source| EditError::Io { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
+
+fn replace(path: &Path, key: TrustedKey) -> io::Result<()> {
+    let text = TrustFile::from(key).to_text()?;
+    let old = std::fs::metadata(path)?;
     let dir = path.parent().unwrap_or(Path::new("."));
     // Hidden, so that a store that reads the directory now passes it over.
-    let new = dir.join(format!(".{}.{}", key_id, uuid::Uuid::new_v4().simple()));
-    let placed = files::create_new(&new, 0o644, text.as_bytes()).and_then(|()| std::fs::rename(&new, path));
+    let new = dir.join(format!(".spice-trust.{}", uuid::Uuid::new_v4().simple()));
+    let placed = files::create_new(&new, old.mode() & 0o777, text.as_bytes())
+        .and_then(|()| keep_owner(&new, &old))
+        .and_then(|()| std::fs::rename(&new, path));
     if placed.is_err() {
         let _ = std::fs::remove_file(&new);
     }
     placed.and_then(|()| files::sync_dir(dir))
+}
+
+fn keep_owner(new: &Path, old: &Metadata) -> io::Result<()> {
+    let file = std::fs::File::open(new)?;
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    fchown(&file, Some(old.uid()), Some(old.gid()))
 }

@@ -34,9 +34,22 @@ pub struct TrustFile {
     /// What the key signed at this time (milliseconds since 1970) or later does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_since: Option<Timestamp>,
+    /// What the key signs before this time does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// What the key signs after this time does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+}
+
+impl From<TrustedKey> for TrustFile {
+    fn from(key: TrustedKey) -> Self {
+        let TrustedKey { key_id, sender, roles, public_key, revoked_since, not_before, not_after, comment } = key;
+        Self { key_id, sender, roles, public_key, revoked_since, not_before, not_after, comment }
+    }
 }
 
 impl TrustFile {
@@ -65,7 +78,8 @@ pub(super) fn read(path: &Path) -> Result<TrustedKey, Vec<String>> {
         return Err(vec!["it must hold a JSON object".into()]);
     };
     let mut faults = Vec::new();
-    const KNOWN: [&str; 6] = ["key_id", "sender", "roles", "public_key", "revoked_since", "comment"];
+    const KNOWN: [&str; 8] =
+        ["key_id", "sender", "roles", "public_key", "revoked_since", "not_before", "not_after", "comment"];
     for name in members.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
         // A misspelt revoked_since must not leave a stolen key trusted.
         faults.push(format!("unknown member {:?}: use {}", display_safe_to(name, 64), KNOWN.join(", ")));
@@ -101,19 +115,24 @@ pub(super) fn read(path: &Path) -> Result<TrustedKey, Vec<String>> {
         faults.push(format!("key_id {key_id} is not that of public_key, which is {}", public_key.key_id()));
     }
     let roles = read_roles(member("roles"), &mut faults);
-    let revoked_since = match member("revoked_since") {
+    let mut time_of = |name: &str| match member(name).map(Value::as_i64) {
         None => None,
-        Some(value) => match value.as_i64() {
-            Some(time) if time >= 0 => Some(Timestamp(time)),
-            _ => {
-                faults.push("revoked_since must be a time in milliseconds since 1970, or null".into());
-                None
-            }
-        },
+        Some(Some(time)) if time >= 0 => Some(Timestamp(time)),
+        Some(_) => {
+            faults.push(format!("{name} must be a time in milliseconds since 1970, or null"));
+            None
+        }
     };
+    let (revoked_since, not_before, not_after) =
+        (time_of("revoked_since"), time_of("not_before"), time_of("not_after"));
+    if let (Some(begins), Some(ends)) = (not_before, not_after)
+        && begins > ends
+    {
+        faults.push("not_before is after not_after, so the key is never valid".into());
+    }
     match (key_id, sender, public_key) {
         (Some(key_id), Some(sender), Some(public_key)) if faults.is_empty() => {
-            Ok(TrustedKey { key_id, sender, roles, public_key, revoked_since, comment })
+            Ok(TrustedKey { key_id, sender, roles, public_key, revoked_since, not_before, not_after, comment })
         }
         _ => Err(faults),
     }

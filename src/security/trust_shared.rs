@@ -1,4 +1,5 @@
-//! The trust store of a running process: read again when the directory changes.
+//! The trust store of a running process: read again when the directory changes. Whatever happens to the directory, nothing
+//! more is believed than before: a damaged file, or directory, leaves what was read before in force and is told.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -6,11 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+
 use super::keys::{KeyId, sha256};
 use super::trust_store::{TrustStore, TrustStoreError, TrustedKey, list};
 
 /// The directory is looked at no more often than this.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// And no more often than this, however many unknown keys come along.
+const FORCED_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Looking at a directory may take this part of a core at most: the larger it is, the rarer it is looked at.
 const POLL_SHARE: u32 = 20;
@@ -24,6 +30,19 @@ pub struct SharedTrustStore {
     current: RwLock<Arc<TrustStore>>,
     generation: AtomicU64,
     watch: Option<Mutex<Watch>>,
+    /// Why the directory as a whole could not be read again.
+    unread: RwLock<Option<String>>,
+}
+
+/// How a trust store is, for status and alarms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TrustReport {
+    /// How many keys are believed.
+    pub keys: usize,
+    /// How many of them are revoked.
+    pub revoked: usize,
+    /// Everything that is wrong with the directory and its files; what was read before stays in force.
+    pub faults: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -31,6 +50,8 @@ struct Watch {
     dir: PathBuf,
     interval: Duration,
     next: Instant,
+    /// Before that time nobody makes it look, however unknown a key.
+    not_before: Instant,
     seen: Fingerprint,
     /// The last fault told, so that it is told once.
     told: Option<String>,
@@ -58,18 +79,25 @@ impl SharedTrustStore {
         let seen = fingerprint(dir);
         let store = TrustStore::load(dir)?;
         tell_faults(&store);
-        let watch = Watch { dir: dir.to_owned(), interval, next: Instant::now() + interval, seen, told: None };
+        let now = Instant::now();
+        let watch = Watch { dir: dir.to_owned(), interval, next: now + interval, not_before: now, seen, told: None };
         Ok(Arc::new(Self {
             current: RwLock::new(Arc::new(store)),
             generation: AtomicU64::new(1),
             watch: Some(Mutex::new(watch)),
+            unread: RwLock::new(None),
         }))
     }
 
     /// A store that never changes, for tests and tools.
     #[must_use]
     pub fn fixed(store: TrustStore) -> Arc<Self> {
-        Arc::new(Self { current: RwLock::new(Arc::new(store)), generation: AtomicU64::new(1), watch: None })
+        Arc::new(Self {
+            current: RwLock::new(Arc::new(store)),
+            generation: AtomicU64::new(1),
+            watch: None,
+            unread: RwLock::new(None),
+        })
     }
 
     /// The store as it is now. Takes the directory's changes in when it is time to look.
@@ -86,6 +114,16 @@ impl SharedTrustStore {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// [`Self::current`] for somebody whose key is not known: its file may have been placed a moment ago, so the directory is
+    /// looked at now. Strangers can cause this, so it is bounded.
+    #[must_use]
+    pub fn looked_again(&self) -> Arc<TrustStore> {
+        if let Some(Ok(mut watch)) = self.watch.as_ref().map(Mutex::try_lock) {
+            watch.next = watch.next.min(watch.not_before);
+        }
+        self.current()
+    }
+
     /// The key with this id, as the directory says now.
     #[must_use]
     pub fn lookup(&self, key_id: &KeyId) -> Option<TrustedKey> {
@@ -98,6 +136,15 @@ impl SharedTrustStore {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// How the store is now.
+    #[must_use]
+    pub fn report(&self) -> TrustReport {
+        let store = self.current();
+        let unread = self.unread.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let faults = unread.into_iter().chain(store.faults().iter().map(ToString::to_string)).collect();
+        TrustReport { keys: store.len(), revoked: store.revoked().count(), faults }
+    }
+
     fn poll(&self, watch: &mut Watch) {
         let started = Instant::now();
         if started < watch.next {
@@ -108,13 +155,17 @@ impl SharedTrustStore {
             watch.seen = seen;
             self.reload(watch);
         }
-        watch.next = Instant::now() + watch.interval.max(started.elapsed() * POLL_SHARE);
+        let (now, rest) = (Instant::now(), started.elapsed() * POLL_SHARE);
+        watch.next = now + watch.interval.max(rest);
+        watch.not_before = now + FORCED_INTERVAL.max(rest);
     }
 
     fn reload(&self, watch: &mut Watch) {
-        match TrustStore::load(&watch.dir) {
+        let before = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match TrustStore::load_after(&watch.dir, &before) {
             Ok(store) => {
                 watch.told = None;
+                *self.unread.write().unwrap_or_else(PoisonError::into_inner) = None;
                 let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
                 if **current != store {
                     tell_faults(&store);
@@ -125,6 +176,8 @@ impl SharedTrustStore {
             }
             Err(error) => {
                 let text = error.to_string();
+                metrics::counter!("spice_trust_store_reload_failures_total").increment(1);
+                *self.unread.write().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
                 if watch.told.as_deref() != Some(text.as_str()) {
                     tracing::error!("{text}; the keys read before stay in force");
                     watch.told = Some(text);
@@ -135,8 +188,9 @@ impl SharedTrustStore {
 }
 
 fn tell_faults(store: &TrustStore) {
+    metrics::gauge!("spice_trust_store_faults").set(store.faults().len() as f64);
     for fault in store.faults() {
-        tracing::warn!("{fault}");
+        tracing::error!("{fault}");
     }
 }
 

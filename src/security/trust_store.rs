@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::Timestamp;
 
+use super::error::AuthError;
 use super::files;
 use super::keys::{KeyId, PublicKey};
 use super::roles::RoleSet;
@@ -28,6 +29,10 @@ pub struct TrustedKey {
     pub public_key: PublicKey,
     /// What it signed at this time or later does not count.
     pub revoked_since: Option<Timestamp>,
+    /// What it signs before this time does not count: a key that takes over later.
+    pub not_before: Option<Timestamp>,
+    /// What it signs after this time does not count: a key whose successor is in place.
+    pub not_after: Option<Timestamp>,
     /// The administrator's note.
     pub comment: Option<String>,
 }
@@ -37,6 +42,27 @@ impl TrustedKey {
     #[must_use]
     pub fn is_valid_at(&self, signed_at: Timestamp) -> bool {
         self.revoked_since.is_none_or(|since| signed_at < since)
+            && self.not_before.is_none_or(|begins| begins <= signed_at)
+            && self.not_after.is_none_or(|ends| signed_at <= ends)
+    }
+
+    /// Whether what the key signed counts, by the time the signature states and by `received`, when it came to us. The
+    /// stated time alone would let whoever stole a revoked key sign on with yesterday's date.
+    ///
+    /// # Errors
+    /// [`AuthError::Revoked`], [`AuthError::OutOfTime`].
+    pub fn check_valid(&self, signed_at: Timestamp, received: Timestamp) -> Result<(), AuthError> {
+        let key_id = self.key_id;
+        for at in [signed_at, received] {
+            match self.revoked_since {
+                Some(since) if at >= since => return Err(AuthError::Revoked { key_id, since }),
+                _ if !self.is_valid_at(at) => {
+                    return Err(AuthError::OutOfTime { key_id, at, begins: self.not_before, ends: self.not_after });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Two files about one key: only what both allow, so that a forgotten copy cannot undo a revocation.
@@ -46,10 +72,15 @@ impl TrustedKey {
             (Some(one), Some(two)) => Some(one.min(two)),
             (one, two) => one.or(two),
         };
+        self.not_before = self.not_before.max(other.not_before);
+        self.not_after = match (self.not_after, other.not_after) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
     }
 }
 
-/// What is wrong with one file of the directory. The key in it is not trusted; all others are.
+/// What is wrong with one file of the directory. What it says is not believed; all other files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustFault {
     /// Which file.
@@ -78,6 +109,8 @@ pub struct TrustStoreError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustStore {
     keys: HashMap<KeyId, TrustedKey>,
+    /// Which file spoke of which key: should it be damaged later, what it said before stays.
+    sources: HashMap<PathBuf, KeyId>,
     faults: Vec<TrustFault>,
 }
 
@@ -88,6 +121,15 @@ impl TrustStore {
     /// # Errors
     /// [`TrustStoreError`] when the directory cannot be read, may be changed by group or others, or holds too many files.
     pub fn load(dir: &Path) -> Result<Self, TrustStoreError> {
+        Self::load_after(dir, &Self::default())
+    }
+
+    /// [`Self::load`], keeping what `before` said for a file that was good then and has faults now: half a file, or one
+    /// that others may write to, neither trusts more nor silences a service. A file that is gone takes its key along.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_after(dir: &Path, before: &Self) -> Result<Self, TrustStoreError> {
         let mut store = Self::default();
         for path in list(dir)? {
             if path.extension().is_none_or(|extension| extension != "json") {
@@ -96,7 +138,14 @@ impl TrustStore {
             }
             match trust_file::read(&path) {
                 Ok(key) => store.insert(path, key),
-                Err(faults) => store.fault(path, faults),
+                Err(mut faults) => {
+                    let kept = before.sources.get(&path).and_then(|key_id| before.keys.get(key_id)).cloned();
+                    if let Some(key) = kept {
+                        faults.push(format!("what it said before of key {} stays in force", key.key_id));
+                        store.insert(path.clone(), key);
+                    }
+                    store.fault(path, faults);
+                }
             }
         }
         Ok(store)
@@ -105,10 +154,11 @@ impl TrustStore {
     /// A store of these keys, for tests and tools.
     #[must_use]
     pub fn of(keys: impl IntoIterator<Item = TrustedKey>) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key.key_id, key)).collect(), faults: Vec::new() }
+        Self { keys: keys.into_iter().map(|key| (key.key_id, key)).collect(), ..Self::default() }
     }
 
     fn insert(&mut self, path: PathBuf, key: TrustedKey) {
+        self.sources.insert(path.clone(), key.key_id);
         match self.keys.entry(key.key_id) {
             Entry::Vacant(place) => {
                 place.insert(key);
@@ -132,6 +182,11 @@ impl TrustStore {
     #[must_use]
     pub fn lookup(&self, key_id: &KeyId) -> Option<&TrustedKey> {
         self.keys.get(key_id)
+    }
+
+    /// The keys that are revoked, and since when.
+    pub fn revoked(&self) -> impl Iterator<Item = (&TrustedKey, Timestamp)> {
+        self.keys.values().filter_map(|key| Some((key, key.revoked_since?)))
     }
 
     /// All keys, in no order.

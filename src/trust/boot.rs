@@ -142,6 +142,11 @@ impl Boots {
         BootSeen::Changed
     }
 
+    /// What `source` showed is not believed any more; its next sighting is a first one.
+    pub(super) fn forget(&mut self, source: &str) {
+        self.seen.retain(|sighting| sighting.source != source);
+    }
+
     fn forget_oldest(&mut self) {
         if self.seen.len() >= MAX_SOURCES
             && let Some(oldest) = self.seen.iter().enumerate().min_by_key(|(_, s)| s.at).map(|(i, _)| i)

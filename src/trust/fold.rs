@@ -194,7 +194,17 @@ fn take_pass(
     };
     let own_word = seen.result.self_reported;
     let issued_at = seen.issued_at;
-    state.passes.push(Pass { order: key, issued_at, evidence_at, generation, boot, own_word, conflicted: false });
+    let vouch = seen.reported_by;
+    state.passes.push(Pass {
+        order: key,
+        issued_at,
+        evidence_at,
+        generation,
+        boot,
+        own_word,
+        conflicted: false,
+        vouch,
+    });
     Folded::counted(Note::Pass)
 }
 
@@ -235,7 +245,7 @@ fn contradicted(conflicted: &mut bool, conflicts: &mut u64, stands: Status) -> F
     Folded::not_counted(Note::Conflict { stands })
 }
 
-fn close(state: &mut CheckState, run: ClosedRun) {
+pub(super) fn close(state: &mut CheckState, run: ClosedRun) {
     let at = state.closed.partition_point(|other| other.order < run.order);
     state.closed.insert(at, run);
 }

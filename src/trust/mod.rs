@@ -12,6 +12,7 @@
 //! | [`reason`] | why, as a sentence |
 //! | [`node`] | all of it for one node: record a result, review, quarantine, release |
 //! | [`tombstone`] | what a deleted node leaves behind, and what a node registered again inherits |
+//! | [`revoked`] | what is left when a key that vouched turns out to be stolen |
 //! | [`loosen`] | what in a new policy asks for less than the old one |
 //!
 //! A role uses [`NodeTrust::record`] for every result and [`NodeTrust::review`] after it, after every change of policy
@@ -42,6 +43,10 @@
 //!   distrusts again. Passes whose evidence is not newer than the release are forgotten.
 //! - **Deletion** changes nothing but that passes no longer count: failures and what passes had ended are remembered, so
 //!   that a pass taken back after the node was registered again still lets the failures before it count.
+//! - **A revoked key** takes with it the passes it reported, overrides and releases it signed; distrust that such passes or
+//!   releases had ended is back. Failures it reported stay: whom a thief denounced is to be looked at, and a revocation
+//!   raises nobody. Under a ticket of a revoked key nothing can be compared any more (its run number may be any), so what
+//!   is remembered of that check begins anew; the distrust it led to stays.
 //! - **Boots** are compared per source, since an agent's boot id and a TPM's reset count are different texts.
 
 pub mod boot;
@@ -51,6 +56,7 @@ pub mod loosen;
 pub mod node;
 pub mod observation;
 pub mod reason;
+pub mod revoked;
 pub mod rules;
 pub mod standing;
 pub mod state;
@@ -68,8 +74,9 @@ pub use loosen::{Loosening, loosens};
 pub use node::{Maintenance, NodeFacts, NodeTrust, Quarantine, Recorded, Review};
 pub use observation::{Observation, Reporter};
 pub use reason::Reason;
+pub use revoked::{Release, Voided};
 pub use rules::{Rule, Rules};
-pub use standing::{Distrust, Override, OverrideError, Spent, Standing};
+pub use standing::{Distrust, Ended, Override, OverrideError, Spent, Standing};
 pub use state::{CheckState, Shown};
 
 /// How far in the future a time from another machine may lie before it is not believed.

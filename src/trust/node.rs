@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, PoolName};
 use crate::protocol::{Level, PoolPolicy};
+use crate::security::Vouch;
 use crate::text::display_safe;
 
 use super::MAX_SKEW;
@@ -14,6 +15,7 @@ use super::boot::{BootSeen, Boots};
 use super::fold::{Folded, Note, fold};
 use super::judge::{Verdict, judge};
 use super::observation::{Observation, Reporter};
+use super::revoked::{Release, note_ticket};
 use super::rules::{Rule, Rules};
 use super::standing::{Override, OverrideError, Standing};
 use super::state::{CheckState, Pass};
@@ -59,6 +61,9 @@ pub struct Maintenance {
     pub reason: String,
     /// Until when.
     pub until: Timestamp,
+    /// Who signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouch: Option<Vouch>,
 }
 
 impl Maintenance {
@@ -81,6 +86,9 @@ pub struct NodeTrust {
     /// Muted actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+    /// What administrators have released the node from, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<Release>,
     /// What is remembered of each check.
     pub checks: BTreeMap<CheckName, CheckState>,
     /// What sticks in each pool, deleted pools included.
@@ -127,6 +135,9 @@ impl NodeTrust {
         };
         let boot = self.observe_boot(check, seen, now);
         let state = self.checks.entry(check.clone()).or_default();
+        if let Some(Vouch { key, at }) = seen.ticket_by {
+            note_ticket(&mut state.tickets, key, at);
+        }
         let folded = fold(state, &self.facts.boots, &rule.check, seen, now, MAX_SKEW);
         for name in rule.check.pools.keys() {
             if let Some(pool) = rules.pools().get(name) {
@@ -231,7 +242,9 @@ impl NodeTrust {
     }
 
     /// An administrator releases the node in every pool: it is `unknown` until it passes again, never `trusted` at once.
-    pub fn release(&mut self, now: Timestamp) {
+    /// `vouch`: who signed it.
+    pub fn release(&mut self, vouch: Option<Vouch>, now: Timestamp) {
+        self.remember_release(vouch);
         self.quarantine = None;
         self.facts.forget_up_to = self.facts.forget_up_to.max(Some(now));
         for standing in self.standings.values_mut() {
@@ -239,7 +252,7 @@ impl NodeTrust {
         }
     }
 
-    /// Overrides `unknown` in one pool.
+    /// Overrides `unknown` in one pool, from `now` until the second time.
     ///
     /// # Errors
     /// [`OverrideError`] when it is too long, unexplained, for no pool, or the node is untrusted.
@@ -249,8 +262,8 @@ impl NodeTrust {
         pool: &PoolName,
         owner: &str,
         reason: &str,
-        until: Timestamp,
-        now: Timestamp,
+        vouch: Option<Vouch>,
+        (now, until): (Timestamp, Timestamp),
     ) -> Result<(), OverrideError> {
         if !rules.pools().contains_key(pool) {
             return Err(OverrideError::NoSuchPool(pool.clone()));
@@ -265,6 +278,7 @@ impl NodeTrust {
             until,
             identity: self.facts.identity.clone(),
             boot: self.facts.boots.count(),
+            vouch,
         })
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::protocol::{NodeResult, RunOrder, Ticket};
+use crate::security::Vouch;
 
 /// Who reported a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,10 @@ pub struct Observation {
     pub issued_at: Timestamp,
     /// Who reports.
     pub reporter: Reporter,
+    /// Who signed the message it came in.
+    pub reported_by: Option<Vouch>,
+    /// Who signed the ticket.
+    pub ticket_by: Option<Vouch>,
     /// The result.
     pub result: NodeResult,
 }
@@ -47,8 +52,16 @@ impl Observation {
             revision: ticket.revision,
             issued_at: ticket.issued_at,
             reporter,
+            reported_by: None,
+            ticket_by: None,
             result,
         }
+    }
+
+    /// With those who vouch for it: the signer of the message, and that of the ticket.
+    #[must_use]
+    pub fn vouched(self, reported_by: Option<Vouch>, ticket_by: Option<Vouch>) -> Self {
+        Self { reported_by, ticket_by, ..self }
     }
 
     /// How old the evidence is: the earliest of the verifier's own time, the adapter's request and the ticket's issue.

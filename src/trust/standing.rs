@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, PoolName};
 use crate::protocol::{CheckPolicy, PoolPolicy, Requirement, RunOrder};
+use crate::security::Vouch;
 use crate::text::display_safe;
 
 use super::MAX_OVERRIDE_MS;
@@ -38,6 +39,19 @@ impl Distrust {
     }
 }
 
+/// Distrust that passes have ended, kept because one of them may turn out to count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The distrust.
+    pub distrust: Distrust,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How many passes it took.
+    pub needed: u32,
+    /// Who reported the passes there were.
+    pub passes: Vec<Option<Vouch>>,
+}
+
 /// An administrator's word that a node which is unknown is to be taken as trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
@@ -53,6 +67,9 @@ pub struct Override {
     pub identity: String,
     /// The boot it was given for.
     pub boot: u32,
+    /// Who signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouch: Option<Vouch>,
 }
 
 impl Override {
@@ -119,6 +136,9 @@ pub struct Standing {
     /// Passes that no longer count, per check.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub spent: BTreeMap<CheckName, Spent>,
+    /// The last distrust by each check that passes have ended.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ended: BTreeMap<CheckName, Ended>,
     /// The override, if there is one.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
@@ -168,17 +188,25 @@ impl Standing {
         state: &CheckState,
         facts: &NodeFacts,
     ) -> u32 {
-        let Some(distrust) = self.distrust.get(&check.name) else { return 0 };
+        u32::try_from(self.passes_since(pool, check, state, facts).count()).unwrap_or(u32::MAX)
+    }
+
+    fn passes_since<'a>(
+        &'a self,
+        pool: &'a PoolPolicy,
+        check: &'a CheckPolicy,
+        state: &'a CheckState,
+        facts: &'a NodeFacts,
+    ) -> impl Iterator<Item = &'a Pass> {
         let generation = state.generation_of(check);
-        let counts = |pass: &&Pass| {
-            pass.order > distrust.last_failure
-                && pass.issued_at > distrust.failed_at
+        let distrust = self.distrust.get(&check.name);
+        state.passes.iter().filter(move |pass| {
+            distrust.is_some_and(|distrust| pass.order > distrust.last_failure && pass.issued_at > distrust.failed_at)
                 && generation == Some(pass.generation)
                 && pass.boot == facts.boots.count()
                 && (pool.accept_self_report || !pass.own_word)
                 && facts.remembers(pass)
-        };
-        u32::try_from(state.passes.iter().filter(counts).count()).unwrap_or(u32::MAX)
+        })
     }
 
     /// Whether the node has passed often enough since; the hold-down remains to be waited for.
@@ -200,7 +228,11 @@ impl Standing {
         if now < ends || !self.has_recovered(pool, check, state, facts) {
             return None;
         }
-        self.distrust.remove(&check.name);
+        let passes = self.passes_since(pool, check, state, facts).map(|pass| pass.vouch).collect();
+        if let Some(distrust) = self.distrust.remove(&check.name) {
+            let needed = check.judgement.recover_after.max(1);
+            self.ended.insert(check.name.clone(), Ended { distrust, at: now, needed, passes });
+        }
         self.spend_early(&check.name, state, ends);
         Some(ends)
     }

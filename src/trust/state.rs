@@ -1,9 +1,12 @@
 //! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::protocol::{CheckPolicy, Judgement, RunOrder, Status};
+use crate::security::{KeyId, Vouch};
 
 use super::observation::Reporter;
 
@@ -33,6 +36,9 @@ pub struct Pass {
     /// Whether another outcome came under the same key.
     #[serde(default)]
     pub conflicted: bool,
+    /// Who reported it; nobody knows for one stored by a version that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouch: Option<Vouch>,
 }
 
 /// A failure.
@@ -114,6 +120,9 @@ pub struct CheckState {
     pub(super) closed_up_to: Option<RunOrder>,
     pub(super) conflicts: u64,
     pub(super) shown: Option<Shown>,
+    /// The keys of Checks under whose tickets anything was taken in, and when last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) tickets: BTreeMap<KeyId, Timestamp>,
 }
 
 impl CheckState {
@@ -201,6 +210,11 @@ impl CheckState {
                 !drop
             });
         }
+        self.bound_closed();
+    }
+
+    /// Keeps the newest closed runs one by one.
+    pub(super) fn bound_closed(&mut self) {
         let surplus = self.closed.len().saturating_sub(CLOSED_KEPT);
         for run in self.closed.drain(..surplus) {
             self.closed_up_to = self.closed_up_to.max(Some(run.order));

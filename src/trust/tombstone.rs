@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::protocol::{Judgement, RunOrder};
 
 use super::node::NodeTrust;
+use super::revoked::note_ticket;
 use super::standing::Standing;
 use super::state::{CheckState, FORGOTTEN, Failure, Pass};
 
@@ -21,6 +22,7 @@ impl NodeTrust {
             facts: self.facts.clone(),
             quarantine: self.quarantine.clone(),
             maintenance: None,
+            releases: self.releases.clone(),
             checks: self.checks.iter().map(|(name, state)| (name.clone(), state.tombstone())).collect(),
             standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit())).collect(),
         }
@@ -33,6 +35,7 @@ impl NodeTrust {
         node.facts.forget_up_to = Some(now);
         for tombstone in tombstones {
             node.quarantine = node.quarantine.take().or_else(|| tombstone.quarantine.clone());
+            node.inherit_releases(&tombstone.releases);
             for (name, theirs) in &tombstone.checks {
                 // Whatever was stored as a tombstone, no pass in it may count.
                 let theirs = theirs.tombstone();
@@ -83,6 +86,10 @@ impl CheckState {
 
         let closed_up_to = self.closed_up_to.max(other.closed_up_to);
         let conflicts = self.conflicts.max(other.conflicts);
+        let mut tickets = self.tickets.clone();
+        for (key, at) in &other.tickets {
+            note_ticket(&mut tickets, *key, *at);
+        }
         let failed_later = if self.last_failure().map(|f| f.order) >= other.last_failure().map(|f| f.order) {
             &self.failure_reason
         } else {
@@ -93,7 +100,7 @@ impl CheckState {
             if self.newest_counted() >= other.newest_counted() { (self, other) } else { (other, self) };
         let same = newer.check_id == older.check_id && newer.revision == older.revision;
         let (theirs, ours) = (older.generation, newer.generation);
-        let mut merged = Self { closed_up_to, conflicts, failure_reason, ..newer };
+        let mut merged = Self { closed_up_to, conflicts, failure_reason, tickets, ..newer };
         for failure in older.failures {
             let generation = if same && failure.generation == theirs { ours } else { FORGOTTEN };
             merged.inherit_failure(Failure { generation, ..failure });
@@ -158,6 +165,12 @@ impl Standing {
         });
         for (name, spent) in &other.spent {
             self.spend(name, *spent);
+        }
+        for (name, ended) in &other.ended {
+            let newer = self.ended.get(name).is_none_or(|mine| mine.at < ended.at);
+            if newer {
+                self.ended.insert(name.clone(), ended.clone());
+            }
         }
         self.overriding = None;
         self

@@ -229,12 +229,41 @@ def test_the_trust_store_follows_its_directory(trust_dir):
     edit(trust_dir / "alice.json", revoked_since=5)
     store._next = 0
     key = store.lookup(key_id)
-    assert key.is_valid_at(4) and not key.is_valid_at(5)
-    edit(trust_dir / "alice.json", roles=["root"])
+    key.check_valid(4, 4)
+    # A thief who signs with an earlier date is too late all the same.
+    for times in ((5, 4), (4, 5)):
+        with pytest.raises(spice_client.AuthError) as refused:
+            key.check_valid(*times)
+        assert refused.value.kind == "revoked"
+    (trust_dir / "alice.json").unlink()
     store._next = 0
     assert store.lookup(key_id) is None
-    assert "root" in store.faults[0]
     assert len(store._keys) == 1
+
+
+def test_a_damaged_file_leaves_what_it_said_before_in_force(trust_dir):
+    store = TrustStore(trust_dir, poll_interval=0)
+    key_id = vectors("requests.json")["trust"]["alice"]["key_id"]
+    before = store.lookup(key_id)
+    file = trust_dir / "alice.json"
+    for content, mode in ((file.read_text()[:50], 0o644), ("", 0o644), (file.read_text(), 0o666)):
+        file.write_text(content)
+        file.chmod(mode)
+        for _ in range(2):
+            store._next = 0
+            assert store.lookup(key_id) == before
+        assert len(store.faults) == 1
+    assert TrustStore(trust_dir).lookup(key_id) is None, "at a start it trusts nobody"
+
+
+def test_keys_overlap_while_one_follows_another(trust_dir):
+    edit(trust_dir / "alice.json", not_before=100, not_after=200)
+    key = TrustStore(trust_dir).lookup(vectors("requests.json")["trust"]["alice"]["key_id"])
+    key.check_valid(100, 200)
+    for times in ((99, 150), (150, 201), (201, 150)):
+        with pytest.raises(spice_client.AuthError) as refused:
+            key.check_valid(*times)
+        assert refused.value.kind == "out_of_time"
 
 
 def test_a_directory_that_cannot_be_read_leaves_the_last_keys_in_force(trust_dir):
@@ -257,6 +286,8 @@ def test_a_directory_that_cannot_be_read_leaves_the_last_keys_in_force(trust_dir
         {"sender": "-x"},
         {"revoked_since": "yesterday"},
         {"revoked_since": True},
+        {"not_after": -1},
+        {"not_before": 2, "not_after": 1},
         {"revoked_sinse": 1},
     ],
     ids=str,

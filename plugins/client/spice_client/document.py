@@ -64,7 +64,7 @@ def open_document(
     signed_at = content.get(time_member) if isinstance(content, dict) else None
     if not isinstance(signed_at, int) or isinstance(signed_at, bool):
         raise AuthError("malformed", f"the signed message is malformed: {time_member} must be a time in milliseconds")
-    key.check_revocation(signed_at)
+    key.check_valid(signed_at)
     if content.get("deployment") != deployment:
         text = f"the message was signed for deployment {shown(content.get('deployment'))!r}, this is {deployment!r}"
         raise AuthError("wrong_deployment", text)

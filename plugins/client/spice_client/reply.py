@@ -38,7 +38,7 @@ def verify_reply(
     except CanonicalError as error:
         raise AuthError("malformed", f"the signed message is malformed: {error}") from error
     key = store.verify(frame["key_id"], frame["sender"], covered, frame["signature"])
-    key.check_revocation(frame["time"])
+    key.check_valid(frame["time"])
     if not satisfies(key.roles, role):
         raise AuthError("forbidden", f"key {key.key_id} may not do this: it takes the role {role}")
     return key

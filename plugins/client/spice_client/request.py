@@ -145,7 +145,7 @@ def verify_request(
     except CanonicalError as error:
         raise AuthError("malformed", f"the signed message is malformed: {error}") from error
     key = store.verify(frame["key_id"], frame["sender"], covered, frame["signature"])
-    key.check_revocation(frame["time"])
+    key.check_valid(frame["time"])
     digest = hashlib.sha256(covered).digest()
     return Verified(key.sender, key.key_id, key.roles, frame["time"], frame["id"], digest)
 

@@ -21,7 +21,8 @@ LOG = logging.getLogger(__name__)
 
 _MAX_TRUST_FILE = 64 * 1024
 _MAX_FILES = 200_000
-_MEMBERS = frozenset(("key_id", "sender", "roles", "public_key", "revoked_since", "comment"))
+_TIMES = ("revoked_since", "not_before", "not_after")
+_MEMBERS = frozenset(("key_id", "sender", "roles", "public_key", *_TIMES, "comment"))
 _SENDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}\Z")
 _ROLE = re.compile(
     r"(admin|operator|reader|checks|nodes|adapter:[a-z0-9][a-z0-9_]{0,47}|agent:[A-Za-z0-9][A-Za-z0-9._-]{0,254})\Z"
@@ -38,30 +39,49 @@ def satisfies(roles: Iterable[str], required: str) -> bool:
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A key the administrator trusts; ``revoked_since`` is in milliseconds since 1970, or None."""
+    """A key the administrator trusts; times are in milliseconds since 1970, or None."""
 
     key_id: str
     sender: str
     roles: frozenset[str]
     public_key: bytes
     revoked_since: int | None = None
+    not_before: int | None = None
+    not_after: int | None = None
 
-    def is_valid_at(self, signed_at: int) -> bool:
-        """Whether a signature made at ``signed_at`` (milliseconds since 1970) counts."""
-        return self.revoked_since is None or signed_at < self.revoked_since
+    def check_valid(self, signed_at: int, received: int | None = None) -> None:
+        """AuthError when a signature of ``signed_at`` that came at ``received`` (now, where not given) does not count.
 
-    def check_revocation(self, signed_at: int) -> None:
-        """AuthError when a signature made at ``signed_at`` does not count."""
-        if not self.is_valid_at(signed_at):
-            text = f"key {self.key_id} is revoked since {self.revoked_since}: sign with another key"
-            raise AuthError("revoked", text)
+        The stated time alone would let whoever stole a revoked key sign on with yesterday's date.
+        """
+        for at in (signed_at, int(time.time() * 1000) if received is None else received):
+            if self.revoked_since is not None and at >= self.revoked_since:
+                text = f"key {self.key_id} is revoked since {self.revoked_since}: sign with another key"
+                raise AuthError("revoked", text)
+            if (self.not_before is not None and at < self.not_before) or (
+                self.not_after is not None and at > self.not_after
+            ):
+                text = f"key {self.key_id} was not valid at {at}: sign with the key that is valid now"
+                raise AuthError("out_of_time", text)
+
+    def merged(self, other: TrustedKey) -> TrustedKey:
+        """Only what two files about one key both allow, so that a forgotten copy cannot undo a revocation."""
+        given = {name: [t for t in (getattr(self, name), getattr(other, name)) if t is not None] for name in _TIMES}
+        return replace(
+            self,
+            roles=self.roles & other.roles,
+            revoked_since=min(given["revoked_since"], default=None),
+            not_before=max(given["not_before"], default=None),
+            not_after=min(given["not_after"], default=None),
+        )
 
 
 class TrustStore:
     """The keys of a trust directory, read again when it changes (looked at every 2 s at most).
 
-    A file with faults is logged and trusts nobody; all other files hold. The directory and its files may be writable by
-    their owner only. OSError or ValueError when the directory as a whole cannot be used.
+    A file with faults is logged; what it said before stays in force, and where it had said nothing it trusts nobody.
+    All other files hold. The directory and its files may be writable by their owner only. OSError or ValueError when
+    the directory as a whole cannot be used.
     """
 
     def __init__(self, directory: str | os.PathLike[str], poll_interval: float = 2.0) -> None:
@@ -70,6 +90,8 @@ class TrustStore:
         self._lock = threading.Lock()
         self._told: set[str] = set()
         self.faults: list[str] = []
+        self._keys: dict[str, TrustedKey] = {}
+        self._sources: dict[str, str] = {}
         self._keys = self._load()
         self._next = time.monotonic() + poll_interval
 
@@ -118,6 +140,7 @@ class TrustStore:
         if len(names) > _MAX_FILES:
             raise ValueError(f"it holds more than {_MAX_FILES} files; move the others away")
         keys: dict[str, TrustedKey] = {}
+        sources: dict[str, str] = {}
         faults = []
         for name in names:
             try:
@@ -127,15 +150,17 @@ class TrustStore:
                 key = parse_trust_file(content)
             except (OSError, ValueError) as error:
                 faults.append(f"trust file {shown(name)}: {error}")
-                continue
+                # Half a file, or one that others may write to, neither trusts more nor silences a service.
+                key = self._keys.get(self._sources.get(name, ""))
+                if key is None:
+                    continue
+            sources[name] = key.key_id
             known = keys.get(key.key_id)
             if known is not None:
-                # Only what both allow, so that a forgotten copy cannot undo a revocation.
-                times = [time for time in (known.revoked_since, key.revoked_since) if time is not None]
-                key = replace(known, roles=known.roles & key.roles, revoked_since=min(times, default=None))
+                key = known.merged(key)
                 faults.append(f"trust file {shown(name)}: key {key.key_id} stands in another file too; remove one")
             keys[key.key_id] = key
-        self.faults = faults
+        self.faults, self._sources = faults, sources
         self._tell(set(faults))
         return keys
 
@@ -180,11 +205,16 @@ def parse_trust_file(content: bytes) -> TrustedKey:
         for role in roles
         if not (isinstance(role, str) and _ROLE.match(role))
     ]
-    revoked = members.get("revoked_since")
-    if revoked is not None and (isinstance(revoked, bool) or not isinstance(revoked, int) or revoked < 0):
-        faults.append("revoked_since must be a time in milliseconds since 1970, or null")
+    times = [members.get(name) for name in _TIMES]
+    faults += [
+        f"{name} must be a time in milliseconds since 1970, or null"
+        for name, at in zip(_TIMES, times, strict=True)
+        if at is not None and (isinstance(at, bool) or not isinstance(at, int) or at < 0)
+    ]
     if not isinstance(members.get("comment"), (str, type(None))):
         faults.append("comment must be text")
     if faults:
         raise ValueError("; ".join(faults))
-    return TrustedKey(key_id, sender, frozenset(roles), raw, revoked)
+    if times[1] is not None and times[2] is not None and times[1] > times[2]:
+        raise ValueError("not_before is after not_after, so the key is never valid")
+    return TrustedKey(key_id, sender, frozenset(roles), raw, *times)

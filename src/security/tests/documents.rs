@@ -28,25 +28,29 @@ fn a_ticket_opens_as_what_was_signed_for_this_deployment_only() {
     let document = SignedDocument::seal(&ticket(), &checks().key).unwrap();
     let sent = serde_json::to_string(&document).unwrap();
     let document: SignedDocument = serde_json::from_str(&sent).unwrap();
-    let (opened, key): (Ticket, _) = document.open_for(&deployment(), &store(), by_checks).unwrap();
+    let (opened, key): (Ticket, _) = document.open_for(&deployment(), &store(), SIGNED_AT, by_checks).unwrap();
     assert_eq!((opened, key.sender.as_str()), (ticket(), "checks"));
     let other = DeploymentId::new("other-cloud").unwrap();
-    assert_eq!(document.open_for::<Ticket>(&other, &store(), by_checks).unwrap_err().kind(), "wrong_deployment");
+    assert_eq!(
+        document.open_for::<Ticket>(&other, &store(), SIGNED_AT, by_checks).unwrap_err().kind(),
+        "wrong_deployment"
+    );
 }
 
 #[test]
 fn a_ticket_by_a_key_without_the_role_is_refused() {
     let document = SignedDocument::seal(&ticket(), &admin().key).unwrap();
-    let refused = document.open_for::<Ticket>(&deployment(), &store(), by_checks);
+    let refused = document.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks);
     assert_eq!(refused.unwrap_err().kind(), "forbidden");
-    let unknown = document.open_for::<Ticket>(&deployment(), &TrustStore::default(), by_checks);
+    let unknown = document.open_for::<Ticket>(&deployment(), &TrustStore::default(), SIGNED_AT, by_checks);
     assert_eq!(unknown.unwrap_err().kind(), "unknown_key");
 }
 
 #[test]
 fn revocation_voids_what_was_signed_from_then_on() {
     let document = SignedDocument::seal(&ticket(), &checks().key).unwrap();
-    let open = |since: i64| document.open_for::<Ticket>(&deployment(), &revoked(Timestamp(since)), by_checks);
+    let open =
+        |since: i64| document.open_for::<Ticket>(&deployment(), &revoked(Timestamp(since)), Timestamp(0), by_checks);
     assert!(open(SIGNED_AT.0 + 1).is_ok());
     assert_eq!(open(SIGNED_AT.0).unwrap_err().kind(), "revoked");
 }
@@ -54,10 +58,10 @@ fn revocation_voids_what_was_signed_from_then_on() {
 #[test]
 fn a_document_of_one_kind_is_never_taken_for_another() {
     let mut document = SignedDocument::seal(&ticket(), &checks().key).unwrap();
-    let refused = document.open_for::<Heartbeat>(&deployment(), &store(), |_| true);
+    let refused = document.open_for::<Heartbeat>(&deployment(), &store(), SIGNED_AT, |_| true);
     assert_eq!(refused.unwrap_err().kind(), "wrong_target");
     document.kind = DocumentKind::Heartbeat;
-    let relabelled = document.open_for::<Heartbeat>(&deployment(), &store(), |_| true);
+    let relabelled = document.open_for::<Heartbeat>(&deployment(), &store(), SIGNED_AT, |_| true);
     assert_eq!(relabelled.unwrap_err().kind(), "bad_signature");
 }
 
@@ -70,7 +74,7 @@ fn signed_text_is_still_parsed_strictly() {
             base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key.sign(covered.as_bytes()).unwrap());
         let document =
             SignedDocument { kind: DocumentKind::Ticket, body: body.into(), key_id: key.key_id(), signature };
-        let refused = document.open_for::<Ticket>(&deployment(), &store(), by_checks);
+        let refused = document.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks);
         assert_eq!(refused.unwrap_err().kind(), "malformed", "{body}");
     }
 }
@@ -83,7 +87,7 @@ fn size_is_bounded_when_signing_and_when_opening() {
     assert!(matches!(refused, Err(SignError::TooLarge { .. })));
     let mut document = SignedDocument::seal(&ticket(), &checks().key).unwrap();
     document.body = "x".repeat(DocumentKind::Ticket.max_body() + 1);
-    let refused = document.open_for::<Ticket>(&deployment(), &store(), by_checks);
+    let refused = document.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks);
     assert_eq!(refused.unwrap_err().kind(), "malformed");
     assert_eq!(Ticket::KIND, DocumentKind::Ticket);
 }
@@ -97,7 +101,7 @@ proptest! {
         prop_assume!(characters[place] != to);
         characters[place] = to;
         let changed = SignedDocument { body: characters.into_iter().collect(), ..document };
-        let refused = changed.open_for::<Ticket>(&deployment(), &store(), by_checks);
+        let refused = changed.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks);
         prop_assert_eq!(refused.unwrap_err().kind(), "bad_signature");
     }
 
@@ -109,6 +113,6 @@ proptest! {
         signature.replace_range(place..=place, &to);
         prop_assume!(signature != document.signature);
         let changed = SignedDocument { signature, ..document };
-        prop_assert!(changed.open_for::<Ticket>(&deployment(), &store(), by_checks).is_err());
+        prop_assert!(changed.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks).is_err());
     }
 }

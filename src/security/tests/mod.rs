@@ -56,6 +56,8 @@ fn trusted(signer: &RequestSigner, role: &str) -> TrustedKey {
         roles: [role.parse().unwrap()].into_iter().collect(),
         public_key: *signer.key.public_key(),
         revoked_since: None,
+        not_before: None,
+        not_after: None,
         comment: None,
     }
 }

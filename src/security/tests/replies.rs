@@ -12,7 +12,7 @@ fn an_answer_is_believed_only_from_the_role_that_was_asked() {
     let (deployment, result) = (deployment(), json!({"checks": []}));
     let auth = sign_reply(&checks(), "m1", &DIGEST, ReplyOutcome::Result(&result)).unwrap();
     let verify = |role: Role, store: &TrustStore| {
-        verify_reply(&auth, &expected(&deployment, &role), ReplyOutcome::Result(&result), store)
+        verify_reply(&auth, &expected(&deployment, &role), ReplyOutcome::Result(&result), store, SIGNED_AT)
     };
     assert_eq!(verify(Role::Checks, &store()).unwrap().sender, "checks");
     assert_eq!(verify(Role::Nodes, &store()).unwrap_err().kind(), "forbidden");
@@ -25,10 +25,10 @@ fn an_unsigned_answer_and_one_to_another_request_are_refused() {
     let (deployment, result) = (deployment(), json!(true));
     let expected = expected(&deployment, &Role::Checks);
     let outcome = ReplyOutcome::Result(&result);
-    assert_eq!(verify_reply(&Value::Null, &expected, outcome, &store()).unwrap_err().kind(), "unsigned");
+    assert_eq!(verify_reply(&Value::Null, &expected, outcome, &store(), SIGNED_AT).unwrap_err().kind(), "unsigned");
     for (id, digest) in [("m2", DIGEST), ("m1", [8; 32])] {
         let auth = sign_reply(&checks(), id, &digest, outcome).unwrap();
-        assert_eq!(verify_reply(&auth, &expected, outcome, &store()).unwrap_err().kind(), "bad_signature");
+        assert_eq!(verify_reply(&auth, &expected, outcome, &store(), SIGNED_AT).unwrap_err().kind(), "bad_signature");
     }
 }
 
@@ -37,8 +37,8 @@ fn a_result_cannot_be_passed_off_as_a_failure() {
     let (deployment, text) = (deployment(), json!("no such check"));
     let auth = sign_reply(&checks(), "m1", &DIGEST, ReplyOutcome::Failure(&text)).unwrap();
     let expected = expected(&deployment, &Role::Checks);
-    assert!(verify_reply(&auth, &expected, ReplyOutcome::Failure(&text), &store()).is_ok());
-    let swapped = verify_reply(&auth, &expected, ReplyOutcome::Result(&text), &store());
+    assert!(verify_reply(&auth, &expected, ReplyOutcome::Failure(&text), &store(), SIGNED_AT).is_ok());
+    let swapped = verify_reply(&auth, &expected, ReplyOutcome::Result(&text), &store(), SIGNED_AT);
     assert_eq!(swapped.unwrap_err().kind(), "bad_signature");
 }
 
@@ -51,12 +51,12 @@ proptest! {
         let expected = expected(&deployment, &Role::Checks);
         let auth = sign_reply(&checks(), "m1", &DIGEST, ReplyOutcome::Result(&result)).unwrap();
         let store = store();
-        prop_assert!(verify_reply(&auth, &expected, ReplyOutcome::Result(&result), &store).is_ok());
+        prop_assert!(verify_reply(&auth, &expected, ReplyOutcome::Result(&result), &store, SIGNED_AT).is_ok());
         for mutant in mutants(&result) {
-            prop_assert!(verify_reply(&auth, &expected, ReplyOutcome::Result(&mutant), &store).is_err(), "{}", mutant);
+            prop_assert!(verify_reply(&auth, &expected, ReplyOutcome::Result(&mutant), &store, SIGNED_AT).is_err(), "{}", mutant);
         }
         for mutant in mutants(&auth) {
-            prop_assert!(verify_reply(&mutant, &expected, ReplyOutcome::Result(&result), &store).is_err(), "{}", mutant);
+            prop_assert!(verify_reply(&mutant, &expected, ReplyOutcome::Result(&result), &store, SIGNED_AT).is_err(), "{}", mutant);
         }
     }
 }

@@ -40,14 +40,14 @@ fn verify_value(value: &Value, store: &TrustStore) -> Option<Result<Verified, Au
         version: optional("version")?,
         args: value.get("args")?.as_object()?,
     };
-    Some(verify_request(&parts, value.get("auth").unwrap_or(&Value::Null), store, &deployment()))
+    Some(verify_request(&parts, value.get("auth").unwrap_or(&Value::Null), store, &deployment(), SIGNED_AT))
 }
 
 #[test]
 fn a_signed_request_gives_the_roles_of_the_trust_store() {
     let args = object(json!({"name": "boot", "limit": 10}));
     let (auth, digest) = admin().sign(&parts(&args)).unwrap();
-    let verified = verify_request(&parts(&args), &auth, &store(), &deployment()).unwrap();
+    let verified = verify_request(&parts(&args), &auth, &store(), &deployment(), SIGNED_AT).unwrap();
     assert_eq!((verified.sender.as_str(), verified.digest), ("alice", digest));
     assert!(verified.roles.satisfies(&Role::Reader) && !verified.roles.satisfies(&Role::Checks));
 }
@@ -66,7 +66,7 @@ fn each_refusal_has_its_kind() {
     let parts = parts(&args);
     let (auth, _) = admin().sign(&parts).unwrap();
     let verify = |parts: &RequestParts<'_>, auth: &Value, store: &TrustStore| {
-        verify_request(parts, auth, store, &deployment()).unwrap_err()
+        verify_request(parts, auth, store, &deployment(), SIGNED_AT).unwrap_err()
     };
     let with = |name: &str, value: Value| {
         let mut changed = auth.clone();
@@ -102,7 +102,7 @@ fn hostile_text_in_a_signature_is_shown_escaped() {
     for member in ["deployment", "exchange", "sender", "key_id", "\u{1b}[2J"] {
         let kept = auth.get(member).cloned();
         auth[member] = json!("\u{1b}[31m\u{202e}".repeat(100));
-        let shown = verify_request(&parts(&args), &auth, &store(), &deployment()).unwrap_err().to_string();
+        let shown = verify_request(&parts(&args), &auth, &store(), &deployment(), SIGNED_AT).unwrap_err().to_string();
         assert!(!shown.contains(['\u{1b}', '\u{202e}']) && shown.len() < 600, "{member}: {shown}");
         match kept {
             Some(kept) => auth[member] = kept,
@@ -116,7 +116,8 @@ fn what_a_key_signed_before_it_was_stolen_still_counts() {
     let args = Map::new();
     let signer = RequestSigner { clock: clock_at(SIGNED_AT), ..admin() };
     let (auth, _) = signer.sign(&parts(&args)).unwrap();
-    let verify = |since: i64| verify_request(&parts(&args), &auth, &revoked(Timestamp(since)), &deployment());
+    let verify =
+        |since: i64| verify_request(&parts(&args), &auth, &revoked(Timestamp(since)), &deployment(), Timestamp(0));
     // The virtual clock may have moved a few milliseconds.
     assert!(verify(SIGNED_AT.0 + 60_000).is_ok());
     assert_eq!(verify(SIGNED_AT.0).unwrap_err().kind(), "revoked");
@@ -138,7 +139,7 @@ fn a_server_takes_requests_for_its_topic_for_itself_and_for_all_but_not_for_anot
     let verify = |sent: RequestParts<'_>| {
         let (auth, _) = admin().sign(&sent).unwrap();
         let received = here.parts(&auth, sent.namespace, sent.method, sent.version, sent.args);
-        verify_request(&received, &auth, &store(), &deployment()).map(|_| received.fanout)
+        verify_request(&received, &auth, &store(), &deployment(), SIGNED_AT).map(|_| received.fanout)
     };
     assert_eq!(verify(sent), Ok(false));
     assert_eq!(verify(RequestParts { server: Some("s1"), ..sent }), Ok(false));
@@ -187,6 +188,6 @@ proptest! {
     #[test]
     fn no_frame_makes_verification_panic(auth in content()) {
         let args = Map::new();
-        prop_assert!(verify_request(&parts(&args), &auth, &store(), &deployment()).is_err());
+        prop_assert!(verify_request(&parts(&args), &auth, &store(), &deployment(), SIGNED_AT).is_err());
     }
 }

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::trust_edit::revoke_key;
+use super::super::trust_edit::{plan_end, plan_revocation};
 use super::*;
 
 fn write(dir: &Path, name: &str, content: &Value) {
@@ -123,14 +123,20 @@ fn revoking_a_key_changes_every_file_about_it_and_no_other_and_never_moves_later
     write(dir.path(), "b.json", &file_of(&admin(), &["admin"]));
     write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
     let id = admin().key.key_id();
-    assert_eq!(revoke_key(dir.path(), &id, Timestamp(500)).unwrap().len(), 2);
-    revoke_key(dir.path(), &id, Timestamp(900)).unwrap();
+    std::fs::set_permissions(dir.path().join("b.json"), PermissionsExt::from_mode(0o600)).unwrap();
+    let plan = plan_revocation(dir.path(), &id, Timestamp(500)).unwrap();
+    assert_eq!(plan.edits.len(), 2);
+    assert!(TrustStore::load(dir.path()).unwrap().revoked().next().is_none(), "a plan changes nothing");
+    plan.carry_out().unwrap();
+    plan_revocation(dir.path(), &id, Timestamp(900)).unwrap().carry_out().unwrap();
+    let mode = std::fs::metadata(dir.path().join("b.json")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "the file stays as readable as it was");
     let store = TrustStore::load(dir.path()).unwrap();
     let key = store.lookup(&id).unwrap();
     assert_eq!((key.revoked_since, key.comment.as_deref()), (Some(Timestamp(500)), Some("a test")));
     assert_eq!(store.lookup(&checks().key.key_id()).unwrap().revoked_since, None);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
-    let unknown = revoke_key(dir.path(), &SigningKey::generate().unwrap().key_id(), Timestamp(1)).unwrap_err();
+    let unknown = plan_revocation(dir.path(), &SigningKey::generate().unwrap().key_id(), Timestamp(1)).unwrap_err();
     assert!(unknown.to_string().contains("no trust file"), "{unknown}");
 }
 
@@ -184,10 +190,118 @@ fn a_directory_that_cannot_be_read_leaves_the_last_keys_in_force() {
 }
 
 #[test]
+fn a_damaged_file_leaves_what_it_said_before_in_force_and_never_more() {
+    let dir = directory();
+    let file = dir.path().join("alice.json");
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
+    let good = std::fs::read_to_string(&file).unwrap();
+    let before = TrustStore::load(dir.path()).unwrap();
+    let id = admin().key.key_id();
+    let more = with(file_of(&admin(), &["admin", "nodes"]), "comment", json!("more")).to_string();
+    let damages: [(&str, &str, u32); 4] = [
+        ("half", &good[..good.len() / 2], 0o644),
+        ("empty", "", 0o644),
+        ("foreign", &more, 0o666),
+        ("role", "{}", 0o644),
+    ];
+    for (name, content, mode) in damages {
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let after = TrustStore::load_after(dir.path(), &before).unwrap();
+        assert_eq!(after.lookup(&id), before.lookup(&id), "{name}");
+        assert!(after.faults()[0].to_string().contains("stays in force"), "{name}: {:?}", after.faults());
+        // Also when it stays damaged, and what other files say is taken in all the same.
+        let since = Timestamp(500);
+        plan_revocation(dir.path(), &checks().key.key_id(), since).unwrap().carry_out().unwrap();
+        let later = TrustStore::load_after(dir.path(), &after).unwrap();
+        assert_eq!(later.lookup(&id), before.lookup(&id), "{name}");
+        assert_eq!(later.lookup(&checks().key.key_id()).unwrap().revoked_since, Some(since));
+        assert!(TrustStore::load(dir.path()).unwrap().lookup(&id).is_none(), "{name}: at a start it trusts nobody");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert!(TrustStore::load_after(dir.path(), &before).unwrap().lookup(&id).is_none(), "a file that is gone");
+}
+
+#[test]
+fn a_running_process_says_what_is_wrong_with_its_store() {
+    let dir = directory();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    let shared = SharedTrustStore::open_polling(dir.path(), Duration::ZERO).unwrap();
+    assert_eq!(shared.report().faults, Vec::<String>::new());
+    std::fs::write(dir.path().join("alice.json"), "{").unwrap();
+    let until = |expected: &dyn Fn(&TrustReport) -> bool| {
+        let give_up = std::time::Instant::now() + Duration::from_secs(10);
+        while !expected(&shared.report()) {
+            assert!(std::time::Instant::now() < give_up, "{:?}", shared.report());
+            std::thread::yield_now();
+        }
+    };
+    until(&|report| report.keys == 1 && report.faults.len() == 1);
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    until(&|report| report.keys == 1 && report.faults.len() == 2 && report.faults[0].contains("chmod go-w"));
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    write(dir.path(), "alice.json", &with(file_of(&admin(), &["admin"]), "revoked_since", json!(7)));
+    until(&|report| report.faults.is_empty() && report.revoked == 1);
+}
+
+#[test]
+fn keys_overlap_while_one_follows_another() {
+    let dir = directory();
+    let next = RequestSigner { key: SigningKey::generate().unwrap(), ..admin() };
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    write(dir.path(), "alice-2.json", &with(file_of(&next, &["admin"]), "not_before", json!(100)));
+    plan_end(dir.path(), &admin().key.key_id(), Timestamp(200)).unwrap().carry_out().unwrap();
+    plan_end(dir.path(), &admin().key.key_id(), Timestamp(900)).unwrap().carry_out().unwrap();
+    let store = TrustStore::load(dir.path()).unwrap();
+    assert!(store.faults().is_empty(), "{:?}", store.faults());
+    let valid = |signer: &RequestSigner, at: i64| {
+        store
+            .lookup(&signer.key.key_id())
+            .unwrap()
+            .check_valid(Timestamp(at), Timestamp(at))
+            .map_err(|error| error.kind())
+    };
+    for (at, old, new) in [(99, true, false), (100, true, true), (200, true, true), (201, false, true)] {
+        assert_eq!((valid(&admin(), at).is_ok(), valid(&next, at).is_ok()), (old, new), "at {at}");
+    }
+    assert_eq!(valid(&admin(), 201), Err("out_of_time"));
+    write(
+        dir.path(),
+        "alice-2.json",
+        &with(with(file_of(&next, &["admin"]), "not_before", json!(2)), "not_after", json!(1)),
+    );
+    assert!(TrustStore::load(dir.path()).unwrap().faults()[0].to_string().contains("never valid"));
+}
+
+#[test]
+fn a_thief_who_signs_with_an_earlier_date_is_refused_because_it_arrives_too_late() {
+    let key = TrustedKey { revoked_since: Some(Timestamp(500)), ..trusted(&admin(), "admin") };
+    assert!(key.check_valid(Timestamp(499), Timestamp(499)).is_ok());
+    assert_eq!(key.check_valid(Timestamp(499), Timestamp(500)).unwrap_err().kind(), "revoked");
+    assert_eq!(key.check_valid(Timestamp(500), Timestamp(499)).unwrap_err().kind(), "revoked");
+}
+
+#[test]
 fn between_two_looks_the_directory_is_left_alone() {
     let dir = directory();
     write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
     let shared = SharedTrustStore::open_polling(dir.path(), Duration::from_secs(3600)).unwrap();
     std::fs::remove_file(dir.path().join("alice.json")).unwrap();
     assert_eq!(shared.current().len(), 1);
+}
+
+#[test]
+fn a_key_placed_a_moment_ago_is_looked_for_but_strangers_cannot_make_it_look_all_the_time() {
+    let dir = directory();
+    let shared = SharedTrustStore::open_polling(dir.path(), Duration::from_secs(3600)).unwrap();
+    write(dir.path(), "alice.json", &file_of(&admin(), &["admin"]));
+    assert_eq!((shared.current().len(), shared.looked_again().len()), (0, 1));
+    write(dir.path(), "checks.json", &file_of(&checks(), &["checks"]));
+    let asked = std::time::Instant::now();
+    while shared.looked_again().len() == 1 {
+        assert!(asked.elapsed() < Duration::from_secs(10), "it does not look again");
+        std::thread::yield_now();
+    }
+    assert!(asked.elapsed() > Duration::from_millis(100), "it looks whenever it is asked: {:?}", asked.elapsed());
 }

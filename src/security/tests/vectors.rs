@@ -23,8 +23,7 @@ fn committed(name: &str, text: &str, made: &Value) {
 fn trust() -> Value {
     let file = |signer: &RequestSigner, role: &str| {
         let key = trusted(signer, role);
-        let TrustedKey { key_id, sender, roles, public_key, revoked_since, comment } = key;
-        serde_json::to_value(TrustFile { key_id, sender, roles, public_key, revoked_since, comment }).unwrap()
+        serde_json::to_value(TrustFile::from(key)).unwrap()
     };
     json!({"alice": file(&admin(), "admin"), "checks": file(&checks(), "checks")})
 }
@@ -109,7 +108,7 @@ fn request_vectors_hold() {
     for (index, (name, parts)) in named.iter().enumerate() {
         let id = format!("{index:032x}");
         let (auth, digest) = admin().sign_as(parts, SIGNED_AT, id.clone()).unwrap();
-        assert!(verify_request(parts, &auth, &store(), &deployment()).is_ok());
+        assert!(verify_request(parts, &auth, &store(), &deployment(), SIGNED_AT).is_ok());
         cases.push(json!({
             "name": name, "exchange": parts.exchange, "topic": parts.topic, "server": parts.server, "fanout": parts.fanout,
             "namespace": parts.namespace, "method": parts.method, "version": parts.version, "args": parts.args,
@@ -148,7 +147,7 @@ fn request_vectors_hold() {
         ("a version", auth.clone(), RequestParts { version: Some("1.0"), ..plain }),
     ];
     for (name, auth, parts) in changes {
-        let kind = verify_request(&parts, &auth, &store(), &deployment()).expect_err(name).kind();
+        let kind = verify_request(&parts, &auth, &store(), &deployment(), SIGNED_AT).expect_err(name).kind();
         refused.push(json!({
             "name": name, "kind": kind, "exchange": parts.exchange, "topic": parts.topic, "server": parts.server,
             "fanout": parts.fanout, "namespace": parts.namespace, "method": parts.method, "version": parts.version,
@@ -173,7 +172,7 @@ fn reply_vectors_hold() {
         let (deployment, role) = (deployment(), Role::Checks);
         let expected =
             ExpectedReply { deployment: &deployment, request_id: "m1", request_digest: &digest, role: &role };
-        assert!(verify_reply(&auth, &expected, outcome, &store()).is_ok());
+        assert!(verify_reply(&auth, &expected, outcome, &store(), SIGNED_AT).is_ok());
         cases.push(json!({"member": member, "value": value, "auth": auth}));
     }
     let made = json!({

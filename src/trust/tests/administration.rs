@@ -16,7 +16,7 @@ fn trusted() -> Story {
 fn grant(story: &mut Story, hours: i64) -> Result<(), OverrideError> {
     let rules = story.rules();
     let until = Timestamp(story.now.0 + hours * HOUR);
-    story.node.grant_override(&rules, &pool_name("default"), "ann", "migration", until, story.now)
+    story.node.grant_override(&rules, &pool_name("default"), "ann", "migration", None, (story.now, until))
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn quarantine_stays_until_released_whatever_passes() {
 fn release_leads_to_unknown_and_never_to_trusted() {
     let mut story = trusted();
     story.node.quarantine("ann", "odd", story.now);
-    story.wait(MINUTE).node.release(Timestamp(START + MINUTE));
+    story.wait(MINUTE).node.release(None, Timestamp(START + MINUTE));
     assert_eq!(story.is(Unknown).verdict().reason, Reason::Forgotten { check: check_name("a") });
     let mut before = story.seen("a", 2, Pass);
     before.issued_at = Timestamp(START + MINUTE);
@@ -49,7 +49,7 @@ fn release_ends_distrust_and_the_next_failure_distrusts_again() {
     story.run(1, Fail);
     story.run(2, Fail);
     story.is(Untrusted).wait(MINUTE);
-    story.node.release(story.now);
+    story.node.release(None, story.now);
     story.is(Unknown).run(2, Fail);
     story.is(Unknown).run(3, Fail);
     story.is(Untrusted);
@@ -66,7 +66,7 @@ fn an_override_covers_unknown_only() {
     story.run(1, Fail);
     assert_eq!(story.is(Untrusted).node.standings["default"].overriding, None, "dropped, not suspended");
     assert_eq!(grant(&mut story, 1), Err(OverrideError::Untrusted));
-    story.node.release(story.now);
+    story.node.release(None, story.now);
     story.is(Unknown);
 }
 
@@ -82,7 +82,7 @@ fn an_override_does_not_come_back_after_recovery_or_quarantine() {
     grant(&mut story, 10).unwrap();
     story.node.quarantine("ann", "odd", story.now);
     assert_eq!(grant(&mut story, 1), Err(OverrideError::Untrusted));
-    story.node.release(story.now);
+    story.node.release(None, story.now);
     story.is(Unknown);
 }
 
@@ -124,7 +124,7 @@ fn an_override_needs_owner_reason_and_pool() {
     let rules = story.rules();
     let until = Timestamp(START + HOUR);
     let mut ask = |pool: &str, owner, reason| {
-        story.node.grant_override(&rules, &pool_name(pool), owner, reason, until, Timestamp(START))
+        story.node.grant_override(&rules, &pool_name(pool), owner, reason, None, (Timestamp(START), until))
     };
     assert_eq!(ask("default", " ", "why"), Err(OverrideError::Unexplained));
     assert_eq!(ask("default", "ann", ""), Err(OverrideError::Unexplained));
@@ -151,7 +151,7 @@ fn maintenance_never_makes_a_node_trusted() {
         }
         let before = story.verdict();
         let until = Timestamp(START + HOUR);
-        story.node.maintenance = Some(Maintenance { owner: "ann".into(), reason: "disks".into(), until });
+        story.node.maintenance = Some(Maintenance { owner: "ann".into(), reason: "disks".into(), until, vouch: None });
         assert_eq!(story.verdict(), before);
         let maintenance = story.node.maintenance.clone().unwrap();
         assert!(maintenance.mutes(story.now) && !maintenance.mutes(until));
@@ -174,7 +174,7 @@ fn passes_do_not_survive_deletion_and_neither_does_an_override() {
 #[test]
 fn a_release_under_a_clock_far_ahead_does_not_bind_for_as_long() {
     let mut story = trusted();
-    story.node.release(Timestamp(START + 1_000 * HOUR));
+    story.node.release(None, Timestamp(START + 1_000 * HOUR));
     story.is(Unknown).wait(MINUTE).is(Unknown).run(2, Pass);
     story.is(Trusted);
 }

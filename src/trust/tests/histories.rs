@@ -161,13 +161,14 @@ impl World {
                 self.oracle.quarantine();
             }
             Step::Release => {
-                self.story.node.release(now);
+                self.story.node.release(None, now);
                 self.oracle.release(now);
             }
             Step::Override(lasts) => {
                 let until = Timestamp(now.0 + lasts);
                 let rules = self.story.rules();
-                let granted = self.story.node.grant_override(&rules, &pool_name("default"), "ann", "why", until, now);
+                let granted =
+                    self.story.node.grant_override(&rules, &pool_name("default"), "ann", "why", None, (now, until));
                 if granted.is_ok() {
                     assert!(lasts <= 72 * 60 * MINUTE);
                     self.oracle.grant(until);

@@ -11,6 +11,7 @@ mod loosening;
 mod oracle;
 mod recovery;
 mod registration;
+mod revocation;
 
 use std::collections::BTreeMap;
 
@@ -110,6 +111,8 @@ impl Story {
             revision: definition.map_or(1, |check| check.revision),
             issued_at: self.now,
             reporter: Reporter::Adapter,
+            reported_by: None,
+            ticket_by: None,
             result: NodeResult {
                 node: NodeName::new("n1").unwrap(),
                 status,

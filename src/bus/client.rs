@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use serde_json::Value;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +21,10 @@ use super::core::body_kind;
 use super::declare::{declare, short};
 use super::envelope;
 use super::error::{BusError, from_lapin};
-use super::message::{self, Reply, Request};
+use super::message::{self, Request};
 use super::options::RabbitOptions;
 use super::publisher::{Outgoing, Publisher};
+use super::reply::{self, Reply};
 use super::target::Target;
 use super::topology;
 
@@ -38,8 +39,9 @@ const LOCKED_RETRIES: u32 = 40;
 type Waiting = Arc<Mutex<HashMap<String, Waiter>>>;
 
 struct Waiter {
-    /// The reply, or why it could not be read.
-    reply: oneshot::Sender<Result<Reply, String>>,
+    reply: oneshot::Sender<Reply>,
+    /// Told of each sign of life.
+    alive: Arc<Notify>,
     /// What came before the final message, in the old form of two messages.
     interim: Option<Reply>,
 }
@@ -104,13 +106,17 @@ impl Client {
                 "a call cannot go to all servers; use a cast, or name one server".to_owned(),
             ));
         }
-        let deadline = Instant::now() + timeout;
+        let began = Instant::now();
+        let deadline = began + timeout;
+        let monitor = request.monitor;
         let msg_id = request.msg_id.take().unwrap_or_else(fresh_id);
         self.wanted.send_replace(true);
         let reply_queue = self.reply_queue_before(deadline).await?;
 
         let (sender, mut receiver) = oneshot::channel();
-        let registration = self.register(&msg_id, sender)?;
+        let alive = Arc::new(Notify::new());
+        let registration =
+            self.register(&msg_id, Waiter { reply: sender, alive: Arc::clone(&alive), interim: None })?;
 
         let message = message::encode_request(target, request, &fresh_id(), Some((&msg_id, &reply_queue)));
         let body = envelope::encode(&message);
@@ -128,7 +134,7 @@ impl Client {
                 Ok(()) => break,
                 // The first of two sendings may have been answered although its confirmation was lost.
                 Err(error) => match receiver.try_recv() {
-                    Ok(reply) => return reply.map_err(|detail| BusError::BadReply { msg_id, detail }),
+                    Ok(reply) => return Ok(reply),
                     Err(_)
                         if matches!(error, BusError::Unroutable { .. })
                             && Instant::now() + UNROUTABLE_PERIOD < patience =>
@@ -139,23 +145,23 @@ impl Client {
                 },
             }
         }
-        let outcome = tokio::time::timeout_at(deadline, receiver).await;
+        let outcome = final_reply(receiver, &alive, deadline, monitor).await;
         drop(registration);
         match outcome {
-            Ok(Ok(reply)) => reply.map_err(|detail| BusError::BadReply { msg_id, detail }),
-            Ok(Err(_)) => Err(BusError::Closed),
-            Err(_) => Err(BusError::Timeout { msg_id, waited: timeout }),
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(_)) => Err(BusError::Closed),
+            None => Err(BusError::Timeout { msg_id, waited: began.elapsed().min(timeout) }),
         }
     }
 
     /// Enters a waiter, unless its id is in use: the other call's waiter must neither be replaced nor removed.
-    fn register(&self, msg_id: &str, reply: oneshot::Sender<Result<Reply, String>>) -> Result<Registration, BusError> {
+    fn register(&self, msg_id: &str, waiter: Waiter) -> Result<Registration, BusError> {
         match lock(&self.waiting).entry(msg_id.to_owned()) {
             Entry::Occupied(_) => Err(BusError::Options(
                 "a call with this message id is already waiting; every call needs its own".to_owned(),
             )),
             Entry::Vacant(free) => {
-                free.insert(Waiter { reply, interim: None });
+                free.insert(waiter);
                 Ok(Registration { waiting: Arc::clone(&self.waiting), msg_id: msg_id.to_owned() })
             }
         }
@@ -232,14 +238,10 @@ impl Listener {
     /// Hands one reply to its call. Replies to calls that are over, and heartbeats, are dropped quietly.
     fn take(&self, delivery: &lapin::message::Delivery) {
         let part = match envelope::decode(body_kind(&delivery.properties), &delivery.data, self.max_bytes) {
-            Ok(inner) => message::decode_reply(inner),
+            Ok(inner) => reply::decode_reply(inner),
             Err(refusal) => {
                 metrics::counter!("spice_bus_messages_refused_total", "reason" => refusal.reason).increment(1);
                 tracing::warn!("a reply was refused: {}", refusal.detail);
-                let msg_id = refusal.readable.as_ref().and_then(|members| members.get("_msg_id")?.as_str());
-                if let Some(waiter) = msg_id.and_then(|msg_id| lock(&self.waiting).remove(msg_id)) {
-                    let _ = waiter.reply.send(Err(refusal.detail));
-                }
                 return;
             }
         };
@@ -250,12 +252,32 @@ impl Listener {
         let mut waiting = lock(&self.waiting);
         if part.ending {
             if let Some(waiter) = waiting.remove(&part.msg_id) {
-                let _ = waiter.reply.send(Ok(merged(waiter.interim, part.reply)));
+                let _ = waiter.reply.send(merged(waiter.interim, part.reply));
             }
-        } else if let Some(waiter) = waiting.get_mut(&part.msg_id)
-            && part.reply.result != Ok(Value::Null)
-        {
-            waiter.interim = Some(part.reply);
+        } else if let Some(waiter) = waiting.get_mut(&part.msg_id) {
+            waiter.alive.notify_one();
+            if part.reply.result != Ok(Value::Null) {
+                waiter.interim = Some(part.reply);
+            }
+        }
+    }
+}
+
+/// The final reply: by `deadline`, which nothing moves, and with `monitor` no longer than that after the last sign of life. The inner error:
+/// the bus was closed.
+async fn final_reply(
+    mut reply: oneshot::Receiver<Reply>,
+    alive: &Notify,
+    deadline: Instant,
+    monitor: Option<Duration>,
+) -> Option<Result<Reply, oneshot::error::RecvError>> {
+    loop {
+        let patience = monitor.map_or(deadline, |limit| deadline.min(Instant::now() + limit));
+        tokio::select! {
+            biased;
+            reply = &mut reply => return Some(reply),
+            () = alive.notified(), if monitor.is_some() => {}
+            () = tokio::time::sleep_until(patience) => return None,
         }
     }
 }

@@ -5,9 +5,9 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `target`, `message`, `failure`, `envelope`, `strict_json` | what travels, as pure functions |
-//! | `transport_url`, `options` | where to connect and how, in oslo.messaging's own words |
-//! | `topology`, `declare` | every exchange and queue with its flags, and making them |
+//! | `target`, `message`, `reply`, `failure`, `envelope`, `compression`, `python_json` | what travels, as pure functions |
+//! | `transport_url`, `options`, `rabbit_options`, `option_values` | where to connect and how, in oslo.messaging's own words |
+//! | `topology`, `declare`, `mismatch` | every exchange and queue with its flags, making them, and saying why the broker refuses |
 //! | `connection`, `tls` | a connection that comes back |
 //! | `publisher` | sending until the broker has confirmed |
 //! | `client` | calls waiting for replies |
@@ -16,6 +16,7 @@
 //! | `notifier` | notifications |
 
 mod client;
+mod compression;
 mod connection;
 mod core;
 mod declare;
@@ -23,18 +24,27 @@ mod envelope;
 mod error;
 mod failure;
 mod message;
+mod mismatch;
 mod notifier;
+mod option_values;
 mod options;
 mod publisher;
+mod python_json;
+mod rabbit_options;
+mod reply;
 mod rpc_server;
 mod server;
 mod service;
-mod strict_json;
 mod target;
 mod tls;
 mod topology;
 mod transport_url;
 mod work_server;
+
+#[cfg(test)]
+mod topology_vectors_tests;
+#[cfg(test)]
+mod vectors_tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,9 +59,10 @@ use publisher::{Outgoing, Publisher};
 
 pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
-pub use message::{Incoming, Reply, Request};
+pub use message::{Incoming, Request};
 pub use notifier::{Notification, PRIORITY};
 pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions};
+pub use reply::Reply;
 pub use server::Server;
 pub use service::{Delivery, Dispatcher, Disposition, Listen, Service};
 pub use target::{Target, version_is_compatible};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::message::{Incoming, Reply};
+use super::message::Incoming;
+use super::reply::Reply;
 
 /// What to serve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

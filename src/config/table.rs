@@ -9,7 +9,7 @@ const POOL: &[Role] = &[Role::Pool];
 const SPICECTL: &[Role] = &[Role::Spicectl];
 const SERVICES: &[Role] = &[Role::Checks, Role::Nodes, Role::Adapter, Role::Pool];
 
-const RABBIT: &str = "oslo_messaging_rabbit";
+pub(super) const RABBIT: &str = "oslo_messaging_rabbit";
 const RABBIT_URL: Kind = Kind::Url(&["rabbit"]);
 const COUNT: Kind = Kind::Int { min: 0, max: 1_000_000_000 };
 const SECONDS: Kind = Kind::Int { min: 0, max: 86_400 };
@@ -27,29 +27,8 @@ const fn option(
 /// Options that other users of oslo.messaging carry and that change nothing here: accepted with a warning.
 pub(super) const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ("DEFAULT", &["executor_thread_pool_size", "log_file", "log_dir", "use_syslog", "use_journal", "use_stderr"]),
-    (
-        RABBIT,
-        &[
-            "ssl_version",
-            "ssl_enforce_fips_mode",
-            "ssl_enforce_hostname_verification",
-            "heartbeat_rate",
-            "heartbeat_in_pthread",
-            "kombu_compression",
-            "kombu_failover_strategy",
-            "kombu_reconnect_splay",
-            "rabbit_ha_queues",
-            "rpc_conn_pool_size",
-            "conn_pool_min_size",
-            "conn_pool_ttl",
-            "enable_cancel_on_failover",
-            "use_queue_manager",
-            "hostname",
-            "processname",
-            "rabbit_stream_fanout",
-            "rabbit_transient_queues_ttl",
-        ],
-    ),
+    // Those of the bus itself are in RabbitOptions. This one oslo.messaging itself has no more.
+    (RABBIT, &["heartbeat_in_pthread"]),
     ("oslo_messaging_notifications", &["retry"]),
 ];
 

@@ -54,9 +54,8 @@ async fn an_unmodified_oslo_client_drives_a_rust_server() {
         assert_eq!(failure["exc_type"], "UnsupportedVersion");
         assert_eq!(failure["value"], "Endpoint does not support RPC version 9.9. Attempted method: echo");
     }
-    for number in ["<nan>", "<infinity>", "<2**70>"] {
-        let failure = peer.command(call("echo", json!({"x": number}))).await;
-        assert_eq!(failure["exc_type"], "MessageRefused", "{failure}");
+    for (number, seen) in [("<nan>", "NaN"), ("<infinity>", "Infinity"), ("<2**70>", "1180591620717411303424")] {
+        assert_eq!(peer.succeed(call("echo", json!({"x": number}))).await, json!({"x": seen}));
     }
     // A method that takes longer than the monitor timeout: signs of life keep the caller waiting.
     let slow = with(call("slow", json!({"seconds": 4})), json!({"monitor": 2, "timeout": 20}));
@@ -117,10 +116,8 @@ async fn a_rust_client_drives_an_unmodified_oslo_server() {
     let timeout =
         bus.call(&target, request("slow", json!({"seconds": 1})), Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(timeout, BusError::Timeout { .. }), "{timeout}");
-    for method in ["nan", "huge"] {
-        let unreadable = bus.call(&target, request(method, json!({})), PATIENCE).await.unwrap_err();
-        assert!(matches!(unreadable, BusError::BadReply { .. }), "{unreadable}");
-    }
+    assert_eq!(ask(&target, request("nan", json!({}))).await, Ok(json!("NaN")));
+    assert_eq!(ask(&target, request("huge", json!({}))).await, Ok(json!("1180591620717411303424")));
     bus.cast(&target, request("tell", json!({"n": 1}))).await.unwrap();
     assert_eq!(peer.event().await["args"], json!({"n": 1}));
     bus.cast(&target.clone().fanout(), request("tell", json!({"n": 2}))).await.unwrap();

@@ -24,7 +24,7 @@ pub struct RabbitOptions {
     pub rabbit_quorum_max_memory_bytes: u32,
     /// Most unacknowledged messages per consumer; 0: as many as the server runs at once.
     pub rabbit_qos_prefetch_count: u16,
-    /// Seconds without a sign of life after which a connection is dead; 0: no heartbeats.
+    /// Seconds without a sign of life after which a connection is dead, or fewer if the broker wants that; 0: as the broker wants it.
     pub heartbeat_timeout_threshold: u16,
     /// Seconds before a lost connection is opened again.
     pub kombu_reconnect_delay: f64,

@@ -58,7 +58,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(RABBIT, "rabbit_quorum_max_memory_bytes", COUNT, "0", "Bytes a quorum queue keeps in memory; 0: no limit."),
     option(RABBIT, "rabbit_qos_prefetch_count", Kind::Int { min: 0, max: 65_535 }, "0", "Messages a consumer may hold unacknowledged; 0: as many as it works on at once."),
     option(RABBIT, "rabbit_login_method", Kind::Choice(&["PLAIN", "AMQPLAIN", "EXTERNAL"]), "AMQPLAIN", "How to log in to the broker."),
-    option(RABBIT, "heartbeat_timeout_threshold", Kind::Int { min: 0, max: 65_535 }, "60", "Seconds without a sign of life after which the broker counts as gone; 0: no heartbeats."),
+    option(RABBIT, "heartbeat_timeout_threshold", Kind::Int { min: 0, max: 65_535 }, "60", "Seconds without a sign of life after which the broker counts as gone; 0: as many as the broker asks for (60). There is no going without."),
     option(RABBIT, "kombu_reconnect_delay", Kind::Float { min: 0.0, max: 4.5 }, "1.0", "Seconds before a lost connection is opened again."),
     option(RABBIT, "kombu_missing_consumer_retry_timeout", SECONDS, "60", "Seconds during which a reply is offered again to a caller whose queue is gone. No longer than rpc_response_timeout."),
     option(RABBIT, "rabbit_retry_interval", Kind::Int { min: 1, max: 3600 }, "1", "Seconds before the first new attempt to connect."),

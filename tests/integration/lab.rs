@@ -410,6 +410,11 @@ impl Peer {
         line
     }
 
+    /// Drops what its server or listener received and nobody asked for.
+    pub fn forget_events(&mut self) {
+        self.events.clear();
+    }
+
     /// Like [`Peer::command`], for commands that must succeed.
     pub async fn succeed(&mut self, command: Value) -> Value {
         let mut line = self.command(command.clone()).await;

@@ -4,14 +4,15 @@
     oslo_peer.py --url rabbit://... [--option NAME=VALUE]...      (options of [oslo_messaging_rabbit])
 
 Commands, by their member "do":
-    serve   exchange, topic, server                 methods of Endpoint, in namespace null and "special" (version 2.3)
+    serve   exchange, topic, server, and optionally ping (rpc_ping_enabled): methods of Endpoint, in namespace null and
+            "special" (version 2.3)
     call    exchange, topic, method, args, context, and optionally server, namespace, version, timeout, monitor, exmods
     cast    the same, and optionally fanout
     listen  exchange, topics, and optionally pool, requeue: a notification listener of info and error; the event types
             in requeue are given back to the queue once
     notify  exchange, topic, publisher_id, event_type, payload, and optionally priority, driver
     stop    stops what it serves and listens to
-Every command may have url and options, another transport than the command line's, and ping, which is rpc_ping_enabled.
+Every command may have url and options, another transport than the command line's.
 An answer is {"answer": ...} or {"error": class, "message": ..., "exc_type": ..., "value": ...}.
 What a server or listener receives comes in between as {"event": "request"|"notification", ...}.
 Ends with its standard input.
@@ -22,12 +23,15 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 
 import oslo_messaging
+from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_messaging import conffixture
+from oslo_messaging.rpc import dispatcher
 
 OUT = threading.Lock()
 
@@ -125,12 +129,10 @@ class Peer:
         conffixture.ConfFixture(conf)  # registers the options
         for name, value in {**self.options, **command.get("options", {})}.items():
             conf.set_override(name, value, group="oslo_messaging_rabbit")
-        if "ping" in command:
-            conf.set_override("rpc_ping_enabled", command["ping"])
         return conf
 
     def transport(self, command, make=oslo_messaging.get_rpc_transport, **kwargs):
-        wanted = {name: command.get(name) for name in ("url", "options", "ping", "exchange", "exmods")}
+        wanted = {name: command.get(name) for name in ("url", "options", "exchange", "exmods")}
         key = (make.__name__, json.dumps(wanted, sort_keys=True))
         if key not in self.transports:
             self.transports[key] = make(self.conf(command), url=command.get("url", self.url), **kwargs)
@@ -159,6 +161,9 @@ class Peer:
 
     def do_serve(self, command):
         target = oslo_messaging.Target(exchange=command["exchange"], topic=command["topic"], server=command["server"])
+        # The dispatcher asks the global configuration, whatever transport it has.
+        cfg.CONF.register_opts(dispatcher._dispatcher_opts)
+        cfg.CONF.set_override("rpc_ping_enabled", command.get("ping", False))
         server = oslo_messaging.get_rpc_server(
             self.transport(command), target, [Endpoint(), Special()], executor="threading"
         )
@@ -213,6 +218,8 @@ def main():
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     # The failures that tests provoke would fill the output; PEER_LOG=WARNING shows them.
+    # For the names of use_queue_manager.
+    lockutils.set_defaults(tempfile.mkdtemp(prefix="oslo-peer-"))
     logging.basicConfig(level=os.environ.get("PEER_LOG", "CRITICAL"), stream=sys.stderr)
     options = dict(option.split("=", 1) for option in arguments.option)
     words = {"true": True, "false": False}

@@ -14,6 +14,18 @@
 //! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `notifier` | notifications |
+//!
+//! # Where we differ from oslo.messaging, on purpose
+//! - A call is published mandatory: one that nobody serves fails within seconds, not at its timeout.
+//! - Our reply and fanout queues are exclusive. Peers only ever use their names, RabbitMQ 4.3 refuses the transient shared ones of
+//!   oslo's defaults, and names that survive a process (`use_queue_manager`) would only be a way to meet somebody else's replies.
+//! - 8192 ids of requests are remembered instead of 16.
+//! - Where an answer makes Python's client raise an error of its own (no `failure` member, a sign of life nobody asked for, a failure without
+//!   traceback), ours returns what the server meant.
+//! - What only Python can write (`python_json`) is text or U+FFFD here. JSON nests to 128 levels, bodies have a limit, also after unpacking, and
+//!   lzma, brotli and zstd are refused.
+//! - The broker's host name is verified whenever TLS is used; heartbeats cannot be turned off.
+//! - A fallback to a transient fanout exchange keeps its auto-delete flag, so that it succeeds.
 
 mod client;
 mod compression;

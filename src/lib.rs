@@ -51,6 +51,10 @@
 //!   hour a year and let trust expire.
 //! - **Refusals of a verified caller are signed** like other replies; a refusal of somebody unknown is not, and a caller
 //!   of ours reports it as what it is: unconfirmed.
+//! - **The wait between two attempts to reach the broker** never exceeds 2 s, whatever oslo.messaging's options say: those let it grow to 30 s, and
+//!   a pool whose passes run out meanwhile costs more than a few attempts at a closed port.
+//! - **Whether consumers, bindings and exchanges are still there** is asked once in a heartbeat interval instead of trusting that nobody
+//!   touches them: AMQP tells a consumer nothing of a binding or an exchange that is gone, and a deaf service looks healthy.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

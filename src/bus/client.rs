@@ -1,51 +1,27 @@
 //! Calls waiting for replies, by message id.
-//!
-//! One exclusive reply queue per bus, made before the first call and made again under the same name when the connection comes back, so
-//! that servers which are still trying to reply find it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use lapin::options::BasicConsumeOptions;
-use lapin::types::FieldTable;
-use serde_json::Value;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Link, Links};
-use super::core::body_kind;
-use super::declare::{declare, short};
+use super::connection::{Links, interval};
 use super::envelope;
-use super::error::{BusError, from_lapin};
+use super::error::BusError;
 use super::message::{self, Request};
 use super::options::RabbitOptions;
 use super::publisher::{Outgoing, Publisher};
-use super::reply::{self, Reply};
+use super::replies::{Listener, Waiter, Waiting, final_reply, lock};
+use super::reply::Reply;
 use super::target::Target;
 use super::topology;
 
 /// A call that nobody serves is tried again for this long: after an outage the server may be a moment behind.
 const UNROUTABLE_PATIENCE: Duration = Duration::from_secs(2);
 const UNROUTABLE_PERIOD: Duration = Duration::from_millis(250);
-/// Pause before the reply queue is made again after a fault.
-const RESTORE_PERIOD: Duration = Duration::from_millis(250);
-/// How often the old name is tried while the broker still believes the old connection to live, before a fresh one is taken.
-const LOCKED_RETRIES: u32 = 40;
-
-type Waiting = Arc<Mutex<HashMap<String, Waiter>>>;
-
-struct Waiter {
-    reply: oneshot::Sender<Reply>,
-    /// Told of each sign of life.
-    alive: Arc<Notify>,
-    /// What came before the final message, in the old form of two messages.
-    interim: Option<Reply>,
-}
-
 /// The calling side of a bus.
 pub(crate) struct Client {
     waiting: Waiting,
@@ -66,10 +42,6 @@ impl Drop for Registration {
     }
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<String, Waiter>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Client {
     /// Prepares for calls; the queue is made when the first call needs it.
     pub(crate) fn start(
@@ -81,7 +53,8 @@ impl Client {
         let waiting = Waiting::default();
         let (ready, reply_queue) = watch::channel(None);
         let (wanted, want) = watch::channel(false);
-        let listener = Listener { links, waiting: Arc::clone(&waiting), ready, max_bytes };
+        let interval = interval(&rabbit);
+        let listener = Listener { links, waiting: Arc::clone(&waiting), ready, max_bytes, interval };
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -175,123 +148,6 @@ impl Client {
             Err(_) => Err(BusError::Disconnected("there was no reply queue in time".to_owned())),
         }
     }
-}
-
-/// Consumes the reply queue and hands out replies.
-struct Listener {
-    links: Links,
-    waiting: Waiting,
-    ready: watch::Sender<Option<String>>,
-    max_bytes: usize,
-}
-
-impl Listener {
-    async fn run(&self, mut wanted: watch::Receiver<bool>) {
-        if wanted.wait_for(|wanted| *wanted).await.is_err() {
-            return;
-        }
-        let mut name = fresh_name();
-        let mut locked = 0;
-        loop {
-            let Ok(link) = self.links.up().await else {
-                return;
-            };
-            let ended = self.consume(&link, &name).await;
-            self.ready.send_replace(None);
-            match ended {
-                Ok(()) => locked = 0,
-                Err(BusError::Refused { code: 405, .. }) if locked < LOCKED_RETRIES => locked += 1,
-                Err(BusError::Refused { code: 405, .. }) => {
-                    tracing::warn!("the old reply queue stays locked; calls under way may miss their replies");
-                    name = fresh_name();
-                    locked = 0;
-                }
-                Err(error) => tracing::warn!("the reply queue cannot be made: {error}"),
-            }
-            tokio::time::sleep(RESTORE_PERIOD).await;
-        }
-    }
-
-    /// Hands out replies until the consumer ends.
-    async fn consume(&self, link: &Link, name: &str) -> Result<(), BusError> {
-        let about = |error: lapin::Error| from_lapin(&error, "the reply queue");
-        declare(link, &topology::reply_queue(name)).await?;
-        let channel = link.connection.create_channel().await.map_err(about)?;
-        // Replies are handed over at once, so that an acknowledgement would say nothing.
-        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-        let mut consumer = channel
-            .basic_consume(short(name)?, short("replies")?, options, FieldTable::default())
-            .await
-            .map_err(about)?;
-        self.ready.send_replace(Some(name.to_owned()));
-        loop {
-            tokio::select! {
-                () = link.lost.cancelled() => return Ok(()),
-                delivery = consumer.next() => match delivery {
-                    Some(Ok(delivery)) => self.take(&delivery),
-                    Some(Err(_)) | None => return Ok(()),
-                },
-            }
-        }
-    }
-
-    /// Hands one reply to its call. Replies to calls that are over, and heartbeats, are dropped quietly.
-    fn take(&self, delivery: &lapin::message::Delivery) {
-        let part = match envelope::decode(body_kind(&delivery.properties), &delivery.data, self.max_bytes) {
-            Ok(inner) => reply::decode_reply(inner),
-            Err(refusal) => {
-                metrics::counter!("spice_bus_messages_refused_total", "reason" => refusal.reason).increment(1);
-                tracing::warn!("a reply was refused: {}", refusal.detail);
-                return;
-            }
-        };
-        let Some(part) = part else {
-            metrics::counter!("spice_bus_messages_refused_total", "reason" => "no_msg_id").increment(1);
-            return;
-        };
-        let mut waiting = lock(&self.waiting);
-        if part.ending {
-            if let Some(waiter) = waiting.remove(&part.msg_id) {
-                let _ = waiter.reply.send(merged(waiter.interim, part.reply));
-            }
-        } else if let Some(waiter) = waiting.get_mut(&part.msg_id) {
-            waiter.alive.notify_one();
-            if part.reply.result != Ok(Value::Null) {
-                waiter.interim = Some(part.reply);
-            }
-        }
-    }
-}
-
-/// The final reply: by `deadline`, which nothing moves, and with `monitor` no longer than that after the last sign of life. The inner error:
-/// the bus was closed.
-async fn final_reply(
-    mut reply: oneshot::Receiver<Reply>,
-    alive: &Notify,
-    deadline: Instant,
-    monitor: Option<Duration>,
-) -> Option<Result<Reply, oneshot::error::RecvError>> {
-    loop {
-        let patience = monitor.map_or(deadline, |limit| deadline.min(Instant::now() + limit));
-        tokio::select! {
-            biased;
-            reply = &mut reply => return Some(reply),
-            () = alive.notified(), if monitor.is_some() => {}
-            () = tokio::time::sleep_until(patience) => return None,
-        }
-    }
-}
-
-/// A final message without a result ends an answer that came before it.
-fn merged(interim: Option<Reply>, last: Reply) -> Reply {
-    match interim {
-        Some(interim) if last.result == Ok(Value::Null) => interim,
-        _ => last,
-    }
-}
-
-fn fresh_name() -> String {
-    format!("reply_{}", fresh_id())
 }
 
 /// 32 hexadecimal digits that nobody else has.

@@ -1,36 +1,31 @@
-//! A connection that comes back: connect through every host with a jittered back-off, watch, connect again.
+//! A connection that comes back: open it, watch it, open it again.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use lapin::tcp::AsyncTcpStream;
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
-use lapin::{Connection, ConnectionProperties};
-use rand::seq::SliceRandom;
+use lapin::Connection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::backoff;
+use super::connect::{Connected, Connector, Cord, connect_any};
 use super::error::BusError;
+use super::liveness;
 use super::options::RabbitOptions;
-use super::tls;
-use super::transport_url::{Host, TransportUrl};
-use crate::text::display_safe;
 
-/// How long one attempt at one host may take, handshake included.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A dead connection is noticed at the latest this long after lapin noticed it.
-const LIVENESS_PERIOD: Duration = Duration::from_secs(1);
+/// A polite close may take this long.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two signs of life where the options say that there are no heartbeats.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where and how to connect.
-#[derive(Debug)]
-pub(crate) struct Connector {
-    pub url: TransportUrl,
-    pub rabbit: RabbitOptions,
-    /// Shown to the broker's operators.
-    pub name: String,
+/// How often a sign of life is wanted of the broker.
+pub(crate) fn interval(rabbit: &RabbitOptions) -> Duration {
+    match rabbit.heartbeat_timeout_threshold {
+        0 => DEFAULT_INTERVAL,
+        seconds => Duration::from_secs(u64::from(seconds)),
+    }
 }
 
 /// One connection, until it is lost.
@@ -38,11 +33,34 @@ pub(crate) struct Link {
     pub connection: Connection,
     /// Cancelled when the connection is lost.
     pub lost: CancellationToken,
+    /// Why the broker takes no messages, while it does not.
+    blocked: watch::Sender<Option<Arc<str>>>,
     /// Labels of what was declared through this connection.
     declared: Mutex<HashSet<String>>,
+    /// Ends the connection when nobody uses it any more.
+    cord: Cord,
 }
 
 impl Link {
+    fn new(connection: Connection, cord: Cord) -> Self {
+        let (blocked, _) = watch::channel(None);
+        Self { connection, lost: CancellationToken::new(), blocked, declared: Mutex::default(), cord }
+    }
+
+    /// Why the broker takes no messages on this connection; `None` when it does.
+    pub(crate) fn blocked(&self) -> Option<Arc<str>> {
+        self.blocked.borrow().clone()
+    }
+
+    /// Returns when the broker takes messages, or the connection is lost.
+    pub(crate) async fn unblocked(&self) {
+        let mut blocked = self.blocked.subscribe();
+        tokio::select! {
+            () = self.lost.cancelled() => {}
+            _ = blocked.wait_for(Option::is_none) => {}
+        }
+    }
+
     pub(crate) fn is_declared(&self, label: &str) -> bool {
         self.declared().contains(label)
     }
@@ -100,12 +118,21 @@ impl Links {
         matches!(&*self.0.borrow(), LinkState::Up(_))
     }
 
-    /// Waits for the next change.
+    /// Why the broker takes no messages, while the connection is there and it does not.
+    pub(crate) fn blocked(&self) -> Option<Arc<str>> {
+        match &*self.0.borrow() {
+            LinkState::Up(link) => link.blocked(),
+            LinkState::Down(_) | LinkState::Closed => None,
+        }
+    }
+
+    /// Waits for the next change, also of whether the broker takes messages.
     pub(crate) async fn changed(&mut self) -> Result<(), BusError> {
         self.0.changed().await.map_err(|_| BusError::Closed)
     }
 
-    fn why_down(&self) -> String {
+    /// The last reason why the connection is not there.
+    pub(crate) fn why_down(&self) -> String {
         match &*self.0.borrow() {
             LinkState::Down(why) => why.to_string(),
             LinkState::Up(_) => "the connection was lost again and again".to_owned(),
@@ -122,192 +149,109 @@ pub(crate) fn keep_connected(
 ) -> (Links, tokio::task::JoinHandle<()>) {
     let (state, links) = watch::channel(LinkState::Down("not connected yet".into()));
     let task = tokio::spawn(async move {
-        run(&connector, role, &shutdown, &state).await;
+        let keeper = Keeper { connector: &connector, role, shutdown: &shutdown, state: &state };
+        keeper.run().await;
         state.send_replace(LinkState::Closed);
-        gauge(role, 0.0);
+        keeper.gauge(false);
     });
     (Links(links), task)
 }
 
-async fn run(
-    connector: &Connector,
+struct Keeper<'a> {
+    connector: &'a Connector,
     role: &'static str,
-    shutdown: &CancellationToken,
-    state: &watch::Sender<LinkState>,
-) {
-    let mut attempt: u32 = 0;
-    loop {
-        let connected = tokio::select! {
-            () = shutdown.cancelled() => return,
-            connected = connect_any(connector, role) => connected,
-        };
-        match connected {
-            Ok((connection, host)) => {
-                let link = Arc::new(Link { connection, lost: CancellationToken::new(), declared: Mutex::default() });
-                tracing::info!(bus.role = role, bus.host = %host, "connected to the message broker");
-                gauge(role, 1.0);
-                state.send_replace(LinkState::Up(Arc::clone(&link)));
-                attempt = 0;
-                let why = tokio::select! {
-                    () = shutdown.cancelled() => None,
-                    why = watch_link(&link) => Some(why),
-                };
-                link.lost.cancel();
-                let Some(why) = why else {
-                    state.send_replace(LinkState::Closed);
-                    let _ = tokio::time::timeout(Duration::from_secs(5), link.connection.close(200, "OK".into())).await;
-                    return;
-                };
-                gauge(role, 0.0);
-                metrics::counter!("spice_bus_connections_lost_total", "role" => role).increment(1);
-                tracing::warn!(bus.role = role, bus.host = %host, "the connection to the message broker was lost: {why}");
-                state.send_replace(LinkState::Down(why.into()));
-            }
-            Err(why) => {
-                // The first failure is worth a look, a long outage is not worth a line per attempt.
-                if attempt.is_power_of_two() || attempt == 0 {
-                    tracing::warn!(
-                        bus.role = role,
-                        bus.attempt = attempt + 1,
-                        "the message broker cannot be reached: {why}"
-                    );
-                }
-                state.send_replace(LinkState::Down(why.into()));
-                attempt = attempt.saturating_add(1);
-            }
-        }
-        let delay = backoff(&connector.rabbit, attempt, rand::random());
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(delay) => {}
-        }
-    }
+    shutdown: &'a CancellationToken,
+    state: &'a watch::Sender<LinkState>,
 }
 
-fn gauge(role: &'static str, value: f64) {
-    metrics::gauge!("spice_bus_connected", "role" => role).set(value);
-}
-
-/// How long to wait before connecting again after `failures` failed rounds. `unit` in 0..1 spreads it between a half and the whole, so that
-/// a fleet does not return in step.
-pub(crate) fn backoff(rabbit: &RabbitOptions, failures: u32, unit: f64) -> Duration {
-    let whole = match failures.checked_sub(1) {
-        None => rabbit.kombu_reconnect_delay,
-        Some(earlier) => {
-            let grown =
-                f64::from(rabbit.rabbit_retry_interval) + f64::from(earlier) * f64::from(rabbit.rabbit_retry_backoff);
-            grown.min(f64::from(rabbit.rabbit_interval_max.max(1)))
-        }
-    };
-    // Never a busy loop, whatever the options say.
-    Duration::try_from_secs_f64(whole * (0.5 + unit.clamp(0.0, 1.0) / 2.0))
-        .unwrap_or(Duration::ZERO)
-        .max(Duration::from_millis(50))
-}
-
-/// Tries every host once, in random order.
-async fn connect_any(connector: &Connector, role: &'static str) -> Result<(Connection, Host), String> {
-    let mut hosts = connector.url.hosts.clone();
-    hosts.shuffle(&mut rand::rng());
-    let mut faults = Vec::new();
-    for host in hosts {
-        match tokio::time::timeout(ATTEMPT_TIMEOUT, connect(connector, &host, role)).await {
-            Ok(Ok(connection)) => return Ok((connection, host)),
-            Ok(Err(why)) => faults.push(format!("{host}: {why}")),
-            Err(_) => faults.push(format!("{host}: no answer within {} s", ATTEMPT_TIMEOUT.as_secs())),
-        }
-    }
-    Err(faults.join("; "))
-}
-
-async fn connect(connector: &Connector, host: &Host, role: &'static str) -> Result<Connection, String> {
-    let rabbit = &connector.rabbit;
-    let mechanism = match rabbit.rabbit_login_method.as_str() {
-        "AMQPLAIN" => SASLMechanism::AMQPlain,
-        "EXTERNAL" => SASLMechanism::External,
-        _ => SASLMechanism::Plain,
-    };
-    let uri = AMQPUri {
-        scheme: if rabbit.ssl { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
-        authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username: host.user.clone(), password: host.password.clone() },
-            host: host.host.clone(),
-            port: host.port,
-        },
-        vhost: connector.url.virtual_host.clone(),
-        query: AMQPQueryString {
-            heartbeat: Some(rabbit.heartbeat_timeout_threshold),
-            auth_mechanism: Some(mechanism),
-            ..AMQPQueryString::default()
-        },
-    };
-    let properties = ConnectionProperties::default().with_connection_name(format!("{}:{role}", connector.name).into());
-    // Read again for each connection, so that renewed certificates are used.
-    let tls = if rabbit.ssl { Some(tls::connector(rabbit).await?) } else { None };
-    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-    let connected = Connection::connector(
-        uri,
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            let addresses = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
-            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-            match &tls {
-                Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
-                None => Ok(stream),
-            }
-        },
-        properties,
-    )
-    .await;
-    connected.map_err(|error| display_safe(&error.to_string()))
-}
-
-/// Returns when the connection is no more, with the reason.
-async fn watch_link(link: &Link) -> String {
-    let mut events = Box::pin(link.connection.events_listener());
-    let mut why = None;
-    loop {
-        match tokio::time::timeout(LIVENESS_PERIOD, events.next()).await {
-            Ok(Some(lapin::Event::Error(error))) => why = Some(display_safe(&error.to_string())),
-            Ok(Some(lapin::Event::ConnectionBlocked(reason))) => {
-                metrics::counter!("spice_bus_blocked_total").increment(1);
-                tracing::warn!("the message broker blocks publishers: {}", display_safe(&reason));
-            }
-            Ok(Some(lapin::Event::ConnectionUnblocked)) => tracing::info!("the message broker takes messages again"),
-            Ok(Some(_)) | Err(_) => {}
-            Ok(None) => return why.unwrap_or_else(|| "closed".to_owned()),
-        }
-        if !link.connection.status().connected() {
-            return why.unwrap_or_else(|| "closed".to_owned());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn waits_grow_as_oslos_do_and_are_bounded() {
-        let rabbit = RabbitOptions::default();
-        let waits: Vec<u64> = (0..5).map(|failures| backoff(&rabbit, failures, 1.0).as_secs()).collect();
-        assert_eq!(waits, [1, 1, 3, 5, 7]);
-        assert_eq!(backoff(&rabbit, u32::MAX, 1.0).as_secs(), 30);
-    }
-
-    proptest! {
-        #[test]
-        fn waits_are_never_zero_nor_above_the_limit(failures: u32, unit in 0.0..1.0f64, interval in 0..100u32, step in 0..100u32, max in 0..1000u32) {
-            let rabbit = RabbitOptions {
-                rabbit_retry_interval: interval,
-                rabbit_retry_backoff: step,
-                rabbit_interval_max: max,
-                ..RabbitOptions::default()
+impl Keeper<'_> {
+    async fn run(&self) {
+        let mut failures: u32 = 0;
+        let mut said = String::new();
+        loop {
+            let connected = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                connected = connect_any(self.connector, self.role) => connected,
             };
-            let wait = backoff(&rabbit, failures, unit);
-            prop_assert!(wait >= Duration::from_millis(50));
-            prop_assert!(wait <= Duration::from_secs(u64::from(max.max(1))));
+            match connected {
+                Ok(connected) => {
+                    failures = 0;
+                    said.clear();
+                    if !self.keep(connected).await {
+                        return;
+                    }
+                }
+                Err(why) => {
+                    metrics::counter!("spice_bus_connect_failures_total", "role" => self.role).increment(1);
+                    failures = failures.saturating_add(1);
+                    // A new reason is worth a line, and a long outage one now and then, but not one per attempt.
+                    if why != said || failures.is_power_of_two() {
+                        tracing::warn!(
+                            bus.role = self.role,
+                            bus.attempt = failures,
+                            "the message broker cannot be reached: {why}"
+                        );
+                        said.clone_from(&why);
+                    }
+                    self.state.send_replace(LinkState::Down(why.into()));
+                }
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(backoff(&self.connector.rabbit, failures, rand::random())) => {}
+            }
         }
+    }
+
+    /// Offers the connection until it is lost; false when the bus was closed.
+    async fn keep(&self, Connected { connection, host, cord }: Connected) -> bool {
+        let role = self.role;
+        let link = Arc::new(Link::new(connection, cord));
+        tracing::info!(bus.role = role, bus.host = %host, "connected to the message broker");
+        self.gauge(true);
+        self.state.send_replace(LinkState::Up(Arc::clone(&link)));
+        let blocked = |why: Option<String>| self.blocked(&link, why);
+        let loss = tokio::select! {
+            () = self.shutdown.cancelled() => None,
+            loss = liveness::watch(&link, interval(&self.connector.rabbit), blocked) => Some(loss),
+        };
+        link.lost.cancel();
+        metrics::gauge!("spice_bus_blocked", "role" => role).set(0.0);
+        let Some(loss) = loss else {
+            self.state.send_replace(LinkState::Closed);
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, link.connection.close(200, "OK".into())).await;
+            link.cord.cut();
+            return false;
+        };
+        self.gauge(false);
+        metrics::counter!("spice_bus_connections_lost_total", "role" => role, "reason" => loss.reason).increment(1);
+        tracing::warn!(
+            bus.role = role,
+            bus.host = %host,
+            bus.reason = loss.reason,
+            "the connection to the message broker was lost: {}", loss.detail
+        );
+        self.state.send_replace(LinkState::Down(loss.detail.into()));
+        // lapin would wait for a polite end, which a broker that does not answer never gives.
+        link.cord.cut();
+        true
+    }
+
+    fn blocked(&self, link: &Link, why: Option<String>) {
+        match &why {
+            Some(why) => {
+                metrics::counter!("spice_bus_blocked_total").increment(1);
+                tracing::warn!(bus.role = self.role, "the message broker blocks publishers: {why}");
+            }
+            None => tracing::info!(bus.role = self.role, "the message broker takes messages again"),
+        }
+        metrics::gauge!("spice_bus_blocked", "role" => self.role).set(if why.is_some() { 1.0 } else { 0.0 });
+        link.blocked.send_replace(why.map(Arc::from));
+        // Whoever follows the connection's state is woken.
+        self.state.send_modify(|_| {});
+    }
+
+    fn gauge(&self, up: bool) {
+        metrics::gauge!("spice_bus_connected", "role" => self.role).set(if up { 1.0 } else { 0.0 });
     }
 }

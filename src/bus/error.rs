@@ -15,9 +15,15 @@ pub enum BusError {
     /// No connection, or none that lasted until the broker had confirmed. What was sent may or may not have arrived.
     #[error("the message broker cannot be reached ({0}); it is retried in the background")]
     Disconnected(String),
-    /// The broker did not confirm in time although it is connected: it is overloaded or blocks publishers.
-    #[error("the message broker did not confirm within {} s; look for its memory or disk alarm", .0.as_secs())]
+    /// The broker did not confirm in time although it is connected and answers: the queue or the broker is overloaded. The message may have been stored.
+    #[error("the message broker is connected but did not confirm within {} s; it or the queue is overloaded", .0.as_secs())]
     Unconfirmed(Duration),
+    /// The broker takes no messages, for the reason it gave, and that did not end in time. A message that was on its way when that began is stored when it
+    /// ends, all others are not.
+    #[error(
+        "the message broker blocks publishers ({0}): see to its memory or disk space; messages are taken again when its alarm ends"
+    )]
+    Blocked(String),
     /// The call was sent, and no reply came in time. It may have been carried out.
     #[error("no reply to message {msg_id} within {} s", .waited.as_secs_f32())]
     Timeout {
@@ -72,6 +78,7 @@ impl BusError {
         match self {
             Self::Disconnected(_)
             | Self::Unconfirmed(_)
+            | Self::Blocked(_)
             | Self::Timeout { .. }
             | Self::Unroutable { .. }
             | Self::Rejected { .. } => true,
@@ -87,6 +94,7 @@ impl BusError {
             Self::Options(_) => "options",
             Self::Disconnected(_) => "disconnected",
             Self::Unconfirmed(_) => "unconfirmed",
+            Self::Blocked(_) => "blocked",
             Self::Timeout { .. } => "timeout",
             Self::Unroutable { .. } => "unroutable",
             Self::Rejected { .. } => "rejected",

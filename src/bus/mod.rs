@@ -8,11 +8,14 @@
 //! | `target`, `message`, `reply`, `failure`, `envelope`, `compression`, `python_json` | what travels, as pure functions |
 //! | `transport_url`, `options`, `rabbit_options`, `option_values` | where to connect and how, in oslo.messaging's own words |
 //! | `topology`, `declare`, `mismatch` | every exchange and queue with its flags, making them, and saying why the broker refuses |
-//! | `connection`, `tls` | a connection that comes back |
+//! | `connect`, `tls` | opening a connection, and being able to give it up |
+//! | `connection`, `backoff`, `liveness`, `state` | a connection that comes back; how its loss is noticed |
 //! | `publisher` | sending until the broker has confirmed |
-//! | `client` | calls waiting for replies |
+//! | `client`, `replies` | calls, and the queue their replies come through |
 //! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
+//! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
+//! | `dead_letters` | looking at work that was put aside, putting it back, dropping it |
 //! | `notifier` | notifications |
 //!
 //! # Where we differ from oslo.messaging, on purpose
@@ -27,14 +30,18 @@
 //! - The broker's host name is verified whenever TLS is used; heartbeats cannot be turned off.
 //! - A fallback to a transient fanout exchange keeps its auto-delete flag, so that it succeeds.
 
+mod backoff;
 mod client;
 mod compression;
+mod connect;
 mod connection;
 mod core;
+mod dead_letters;
 mod declare;
 mod envelope;
 mod error;
 mod failure;
+mod liveness;
 mod message;
 mod mismatch;
 mod notifier;
@@ -43,14 +50,17 @@ mod options;
 mod publisher;
 mod python_json;
 mod rabbit_options;
+mod replies;
 mod reply;
 mod rpc_server;
 mod server;
 mod service;
+mod state;
 mod target;
 mod tls;
 mod topology;
 mod transport_url;
+mod upkeep;
 mod work_server;
 
 #[cfg(test)]
@@ -66,9 +76,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use client::{Client, fresh_id};
-use connection::{Connector, Links};
-use publisher::{Outgoing, Publisher};
+use connect::Connector;
+use connection::Links;
+use publisher::{Lane, Outgoing, Publisher};
 
+pub use dead_letters::{DeadLetter, Ordered};
 pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
 pub use message::{Incoming, Request};
@@ -77,6 +89,7 @@ pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions};
 pub use reply::Reply;
 pub use server::Server;
 pub use service::{Delivery, Dispatcher, Disposition, Listen, Service};
+pub use state::Broker;
 pub use target::{Target, version_is_compatible};
 
 /// A member of the bus. Cheap to clone; all clones share two connections, one to publish and one to consume, because a broker
@@ -91,7 +104,10 @@ struct Inner {
     consuming: Links,
     publisher: Arc<Publisher>,
     client: Client,
+    broker: watch::Receiver<Broker>,
     connected: watch::Receiver<bool>,
+    /// Held while somebody looks at dead letters.
+    looking: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
 }
@@ -126,9 +142,19 @@ impl Bus {
         let (consuming, second) = connection::keep_connected(connector, "consume", shutdown.clone());
         let publisher = Arc::new(Publisher::new(publishing.clone(), options.max_message_bytes));
         let (client, third) = Client::start(consuming.clone(), rabbit, options.max_message_bytes, shutdown.clone());
-        let (connected, fourth) = watch_both(publishing, consuming.clone());
+        let (broker, connected, fourth) = state::follow(publishing, consuming.clone(), Arc::clone(&publisher));
         let tasks = Mutex::new(vec![first, second, third, fourth]);
-        Ok(Bus(Arc::new(Inner { options, consuming, publisher, client, connected, shutdown, tasks })))
+        Ok(Bus(Arc::new(Inner {
+            options,
+            consuming,
+            publisher,
+            client,
+            broker,
+            connected,
+            looking: tokio::sync::Mutex::default(),
+            shutdown,
+            tasks,
+        })))
     }
 
     /// The options in force, with those of the transport URL's query.
@@ -173,18 +199,10 @@ impl Bus {
     pub async fn work(&self, target: &Target, request: Request, expiration: Option<Duration>) -> Result<(), BusError> {
         let options = &self.0.options;
         let body = envelope::encode(&message::encode_request(target, request, &fresh_id(), None));
-        let mut needs = vec![topology::work_exchange(&target.exchange)];
-        if target.server.is_none() && topology::OWN_WORK_TOPICS.contains(&target.topic.as_str()) {
-            needs.extend(topology::dead_letters(&options.rabbit, &target.exchange));
-            needs.push(topology::work_queue(
-                &options.rabbit,
-                &target.exchange,
-                &target.topic,
-                options.work_queue_max_length,
-            ));
-        }
         let routing_key = target.routing_key();
+        let needs = topology::work_needs(options, &target.exchange, &routing_key);
         let outgoing = Outgoing {
+            lane: Lane::Store,
             mandatory: true,
             persistent: true,
             expiration,
@@ -212,8 +230,13 @@ impl Bus {
                     vec![topology::control_exchange(rabbit, exchange), topology::topic_queue(rabbit, exchange, &queue)]
                 }
             };
-            let outgoing =
-                Outgoing { mandatory: true, persistent: true, needs: &needs, ..Outgoing::new(exchange, &queue, &body) };
+            let outgoing = Outgoing {
+                lane: Lane::Store,
+                mandatory: true,
+                persistent: true,
+                needs: &needs,
+                ..Outgoing::new(exchange, &queue, &body)
+            };
             self.0.publisher.publish(&outgoing, deadline).await?;
         }
         Ok(())
@@ -228,10 +251,16 @@ impl Bus {
         server::start(self, service, dispatcher).await
     }
 
-    /// Whether the broker is reached right now (both connections), and every change of that.
+    /// Whether the broker is reached right now (both connections), and every change of that. True also while it takes no messages.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.0.connected.clone()
+    }
+
+    /// What is known of the broker: reached, blocking publishers, or away, with the reason; and every change of that.
+    #[must_use]
+    pub fn broker(&self) -> watch::Receiver<Broker> {
+        self.0.broker.clone()
     }
 
     /// Waits until the broker is reached, at most `patience`.
@@ -255,23 +284,4 @@ impl Bus {
     fn publish_deadline(&self) -> Instant {
         Instant::now() + self.0.options.publish_timeout
     }
-}
-
-/// True while both connections are there.
-fn watch_both(mut one: Links, mut other: Links) -> (watch::Receiver<bool>, tokio::task::JoinHandle<()>) {
-    let (both, watch_both) = watch::channel(false);
-    let task = tokio::spawn(async move {
-        loop {
-            both.send_if_modified(|known| std::mem::replace(known, one.is_up() && other.is_up()) != *known);
-            let open = tokio::select! {
-                changed = one.changed() => changed,
-                changed = other.changed() => changed,
-            };
-            if open.is_err() {
-                both.send_replace(false);
-                return;
-            }
-        }
-    });
-    (watch_both, task)
 }

@@ -3,8 +3,11 @@
 //! lapin hands a returned message to whichever confirmation completes next, and RabbitMQ confirms several publishes at once: with more
 //! than one mandatory publish in flight on a channel, the wrong one would be told that it could not be routed. So a channel carries one
 //! publish at a time, and a small pool of channels carries as many as are needed at once.
+//!
+//! lapin keeps what it cannot write while the broker blocks publishers, without bound and also when the publish was given up; so a publish waits
+//! here until the broker takes messages, and is not handed to lapin before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -19,10 +22,23 @@ use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE};
 use super::error::{BusError, from_lapin};
 use super::topology::Object;
 
-/// Most publishes in flight.
-const MAX_CHANNELS: usize = 32;
+/// Most publishes in flight, of each [`Lane`].
+const LANE_WIDTH: usize = 16;
+/// A channel that nobody used for so long is closed.
+const IDLE_LIFE: Duration = Duration::from_secs(60);
+/// A full queue is asked again at the earliest after this time, however impatient the caller.
+const REJECTED_PAUSE: Duration = Duration::from_millis(100);
 /// How often a publish is repeated at once because its exchange was gone and had to be made again.
 const MAX_REDECLARATIONS: u32 = 3;
+
+/// What a message must not wait behind: a queue that confirms slowly holds up its own kind only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Somebody waits for it: requests and replies.
+    Talk,
+    /// It is to be kept: work, dead letters, notifications.
+    Store,
+}
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -30,6 +46,7 @@ pub(crate) struct Outgoing<'a> {
     pub exchange: &'a str,
     pub routing_key: &'a str,
     pub body: &'a [u8],
+    pub lane: Lane,
     /// It is an error when no queue takes it.
     pub mandatory: bool,
     /// It survives the broker where its queue does.
@@ -42,12 +59,13 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    /// A message that is neither mandatory nor persistent.
+    /// A message that somebody waits for, neither mandatory nor persistent.
     pub(crate) fn new(exchange: &'a str, routing_key: &'a str, body: &'a [u8]) -> Self {
         Self {
             exchange,
             routing_key,
             body,
+            lane: Lane::Talk,
             mandatory: false,
             persistent: false,
             expiration: None,
@@ -60,14 +78,23 @@ impl<'a> Outgoing<'a> {
 /// A pool of channels that wait for confirmations.
 pub(crate) struct Publisher {
     links: Links,
-    permits: Semaphore,
-    idle: Mutex<Vec<(Arc<Link>, Channel)>>,
+    talk: Semaphore,
+    store: Semaphore,
+    /// Least recently used first.
+    idle: Mutex<Vec<Idle>>,
     max_bytes: usize,
+}
+
+struct Idle {
+    link: Arc<Link>,
+    channel: Channel,
+    since: Instant,
 }
 
 impl Publisher {
     pub(crate) fn new(links: Links, max_bytes: usize) -> Self {
-        Self { links, permits: Semaphore::new(MAX_CHANNELS), idle: Mutex::default(), max_bytes }
+        let lane = || Semaphore::new(LANE_WIDTH);
+        Self { links, talk: lane(), store: lane(), idle: Mutex::default(), max_bytes }
     }
 
     /// Publishes and waits for the confirmation, through reconnects, until `deadline`. After a lost connection the message is sent again, so it
@@ -84,19 +111,26 @@ impl Publisher {
 
     async fn publish_bounded(&self, message: &Outgoing<'_>, deadline: Instant) -> Result<(), BusError> {
         let started = Instant::now();
+        let lane = match message.lane {
+            Lane::Talk => &self.talk,
+            Lane::Store => &self.store,
+        };
         let mut redeclarations = 0;
         loop {
             let link = self.links.up_before(deadline).await?;
-            let attempt = tokio::time::timeout_at(deadline, self.attempt(&link, message)).await;
-            let error = match attempt {
+            let attempt = async {
+                let _permit = lane.acquire().await.map_err(|_| BusError::Closed)?;
+                link.unblocked().await;
+                tokio::select! {
+                    outcome = self.attempt(&link, message) => outcome,
+                    // lapin ends what was under way, too, but not where it has no answer to wait for.
+                    () = link.lost.cancelled() => Err(BusError::Disconnected("the connection was lost".to_owned())),
+                }
+            };
+            let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error,
-                Err(_) if self.links.is_up() => return Err(BusError::Unconfirmed(started.elapsed())),
-                Err(_) => {
-                    return Err(BusError::Disconnected(
-                        "the connection was lost before the message was confirmed".to_owned(),
-                    ));
-                }
+                Err(_) => return Err(self.too_late(&link, started)),
             };
             match error {
                 // An auto-deleted exchange went with its last queue: make it again.
@@ -122,6 +156,10 @@ impl Publisher {
                         return Err(error);
                     }
                 }
+                BusError::Rejected { .. } => {
+                    tokio::time::sleep_until(deadline.min(Instant::now() + REJECTED_PAUSE)).await;
+                    return Err(error);
+                }
                 other => {
                     if matches!(other, BusError::Refused { .. }) {
                         link.forget_declared();
@@ -132,8 +170,18 @@ impl Publisher {
         }
     }
 
+    /// Why a message was not confirmed before its deadline.
+    fn too_late(&self, link: &Link, started: Instant) -> BusError {
+        if let Some(why) = link.blocked() {
+            BusError::Blocked(why.to_string())
+        } else if link.lost.is_cancelled() || !self.links.is_up() {
+            BusError::Disconnected("the connection was lost before the message was confirmed".to_owned())
+        } else {
+            BusError::Unconfirmed(started.elapsed())
+        }
+    }
+
     async fn attempt(&self, link: &Arc<Link>, message: &Outgoing<'_>) -> Result<(), BusError> {
-        let _permit = self.permits.acquire().await.map_err(|_| BusError::Closed)?;
         for object in message.needs {
             ensure(link, object).await?;
         }
@@ -178,8 +226,8 @@ impl Publisher {
     }
 
     fn take_idle(&self, link: &Arc<Link>) -> Option<Channel> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((owner, channel)) = idle.pop() {
+        let mut idle = self.idle();
+        while let Some(Idle { link: owner, channel, .. }) = idle.pop() {
             if Arc::ptr_eq(&owner, link) && channel.status().connected() {
                 return Some(channel);
             }
@@ -188,13 +236,21 @@ impl Publisher {
     }
 
     fn give_back(&self, link: &Arc<Link>, channel: Channel) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push((Arc::clone(link), channel));
+        self.idle().push(Idle { link: Arc::clone(link), channel, since: Instant::now() });
+    }
+
+    /// Closes the channels that nobody used for a while, and those of lost connections. To be called now and then.
+    pub(crate) fn tidy(&self) {
+        self.idle().retain(|idle| idle.since.elapsed() < IDLE_LIFE && !idle.link.lost.is_cancelled());
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of the channels, so that the connection can close.
     pub(crate) fn clear(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.idle().clear();
     }
 }
 

@@ -34,7 +34,7 @@ pub struct RabbitOptions {
     pub rabbit_retry_interval: u32,
     /// Seconds added for each further retry.
     pub rabbit_retry_backoff: u32,
-    /// Most seconds between two attempts.
+    /// Most seconds between two attempts; more than 2 count as 2.
     pub rabbit_interval_max: u32,
     /// SASL mechanism: PLAIN, AMQPLAIN or EXTERNAL.
     pub rabbit_login_method: String,

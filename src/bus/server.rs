@@ -1,8 +1,8 @@
 //! Serving: consume, hand to a dispatcher, restore after every loss.
 //!
 //! A server lives through sessions. A session is one channel with its consumers; it ends when the connection is lost, the channel is
-//! closed or a consumer is cancelled because its queue was deleted, and a new one begins. What was taken and not acknowledged in the old
-//! session comes again from the broker.
+//! closed, a consumer is cancelled because its queue was deleted, or [`Upkeep`] finds that something is not as it was; and a new one begins. What
+//! was taken and not acknowledged in the old session comes again from the broker.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,20 +17,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client::fresh_id;
-use super::connection::{Link, Links, backoff};
+use super::backoff::backoff;
+use super::connection::{Link, Links, interval};
 use super::core::{Core, Origin};
 use super::declare::{declare, short};
-use super::error::{BusError, from_lapin};
+use super::error::BusError;
 use super::rpc_server::RpcServer;
 use super::service::{Delivery, Dispatcher, Service};
-use super::topology::{self, Object};
+use super::upkeep::{Interrupted, Upkeep};
 use super::work_server::WorkServer;
 use super::{Bus, Inner};
 use crate::text::display_safe;
-
-/// Most messages of an RPC server that are fetched ahead of being carried out.
-const RPC_PREFETCH: u16 = 16;
 
 /// A running server. Dropping it stops it at once: what it was carrying out is aborted, work comes again.
 pub struct Server {
@@ -72,7 +69,7 @@ impl Drop for Server {
 
 /// Starts serving; returns once the first session consumes.
 pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispatcher>) -> Result<Server, BusError> {
-    check(&service)?;
+    service.check()?;
     let Inner { options, consuming, publisher, shutdown, .. } = &*bus.0;
     let core = Arc::new(Core {
         permits: Arc::new(Semaphore::new(usize::from(service.concurrency.max(1)))),
@@ -100,23 +97,6 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
         Ok(Err(error)) => Err(error),
         Err(_) => Err(BusError::Closed),
     }
-}
-
-fn check(service: &Service) -> Result<(), BusError> {
-    let fault = if service.topic.is_empty() {
-        "a service needs a topic"
-    } else if service.listen.server && service.server.is_none() {
-        "a service that listens under its own name needs one"
-    } else if !(service.listen.topic || service.listen.server || service.listen.fanout) {
-        "a service must listen to at least one queue"
-    } else if matches!(service.delivery, Delivery::Work { .. })
-        && service.listen != (super::Listen { topic: true, server: false, fanout: false })
-    {
-        "a work service listens to its topic only"
-    } else {
-        return Ok(());
-    };
-    Err(BusError::Options(fault.to_owned()))
 }
 
 enum Handler {
@@ -151,15 +131,18 @@ impl Runner {
             if self.core.stop.is_cancelled() {
                 return;
             }
-            if let Err(error) = ended {
+            if let Err(Interrupted { reason, error }) = ended {
                 if matches!(error, BusError::Refused { code: 403 | 406, .. } | BusError::Options(_))
                     && let Some(first) = first.take()
                 {
                     let _ = first.send(Err(error));
                     return;
                 }
-                metrics::counter!("spice_bus_sessions_lost_total").increment(1);
-                tracing::warn!(bus.topic = %topic, "serving was interrupted and is being restored: {error}");
+                metrics::counter!("spice_bus_sessions_lost_total", "reason" => reason).increment(1);
+                // The loss of a connection was reported once for all who used it.
+                if reason != "connection" && (failures == 0 || failures.is_power_of_two()) {
+                    tracing::warn!(bus.topic = %topic, bus.reason = reason, "serving was interrupted and is being restored: {error}");
+                }
             }
             failures = failures.saturating_add(1);
             // A lost connection has its own back-off.
@@ -179,18 +162,27 @@ impl Runner {
         link: &Arc<Link>,
         first: &mut Option<oneshot::Sender<Result<(), BusError>>>,
         failures: &mut u32,
-    ) -> Result<(), BusError> {
-        let label = format!("topic {:?}", self.core.service.topic);
-        let about = |error: lapin::Error| from_lapin(&error, &label);
-        let queues = self.declare_queues(link).await?;
+    ) -> Result<(), Interrupted> {
+        let service = &self.core.service;
+        let label = format!("topic {:?}", service.topic);
+        let about = |error: lapin::Error| Interrupted::on_channel(link, &error, &label);
+        let not_made = |error: BusError| {
+            Interrupted::new(if link.lost.is_cancelled() { "connection" } else { "not_restored" }, error)
+        };
+        let (objects, queues) = service.needed(&self.core.options);
+        for object in &objects {
+            declare(link, object).await.map_err(not_made)?;
+        }
         let channel = link.connection.create_channel().await.map_err(about)?;
-        channel.basic_qos(self.prefetch(), BasicQosOptions::default()).await.map_err(about)?;
+        channel.basic_qos(service.prefetch(&self.core.options), BasicQosOptions::default()).await.map_err(about)?;
         let mut deliveries = Deliveries::new();
         let mut tags = Vec::new();
-        for (origin, queue) in queues {
-            let tag = short(&(tags.len() + 1).to_string())?;
+        for (origin, queue) in &queues {
+            let origin = *origin;
+            let tag = short(&(tags.len() + 1).to_string()).map_err(not_made)?;
+            let name = short(queue).map_err(not_made)?;
             let consumer = channel
-                .basic_consume(short(&queue)?, tag.clone(), BasicConsumeOptions::default(), FieldTable::default())
+                .basic_consume(name, tag.clone(), BasicConsumeOptions::default(), FieldTable::default())
                 .await
                 .map_err(about)?;
             tags.push(tag);
@@ -205,7 +197,13 @@ impl Runner {
         *failures = 0;
         let over = CancellationToken::new();
         let _ends_with_session = over.clone().drop_guard();
-        let ended = self.consume(link, &mut deliveries, &over).await;
+        let consumed: Vec<&str> = queues.iter().map(|(_, queue)| queue.as_str()).collect();
+        let interval = interval(&self.core.options.rabbit);
+        let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval };
+        let ended = tokio::select! {
+            ended = self.consume(link, &mut deliveries, &over) => ended,
+            interrupted = upkeep.run() => Err(interrupted),
+        };
         if ended.is_ok() {
             for tag in tags {
                 let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).await;
@@ -228,11 +226,11 @@ impl Runner {
         link: &Arc<Link>,
         deliveries: &mut Deliveries,
         over: &CancellationToken,
-    ) -> Result<(), BusError> {
+    ) -> Result<(), Interrupted> {
         loop {
             let next = tokio::select! {
                 () = self.core.stop.cancelled() => return Ok(()),
-                () = link.lost.cancelled() => return Err(lost()),
+                () = link.lost.cancelled() => return Err(Interrupted::connection()),
                 next = deliveries.next() => next,
             };
             match next.flatten() {
@@ -240,13 +238,13 @@ impl Runner {
                     // What cannot be carried out yet stays unacknowledged; the prefetch bounds it.
                     let permit = tokio::select! {
                         () = self.core.stop.cancelled() => return Ok(()),
-                        () = link.lost.cancelled() => return Err(lost()),
-                        permit = Arc::clone(&self.core.permits).acquire_owned() => permit.map_err(|_| BusError::Closed)?,
+                        () = link.lost.cancelled() => return Err(Interrupted::connection()),
+                        permit = Arc::clone(&self.core.permits).acquire_owned() => permit.map_err(|_| Interrupted::new("closed", BusError::Closed))?,
                     };
                     self.hand_over(origin, delivery, permit, over);
                 }
-                Some((_, Err(error))) => return Err(from_lapin(&error, "the channel")),
-                None => return Err(BusError::Disconnected("a queue was deleted".to_owned())),
+                Some((_, Err(error))) => return Err(Interrupted::on_channel(link, &error, "the channel")),
+                None => return Err(Interrupted::cancelled()),
             }
         }
     }
@@ -275,57 +273,6 @@ impl Runner {
             }
         }
     }
-
-    fn prefetch(&self) -> u16 {
-        match self.core.service.delivery {
-            Delivery::Work { prefetch } => prefetch.max(1),
-            Delivery::Rpc => match self.core.options.rabbit.rabbit_qos_prefetch_count {
-                0 => self.core.service.concurrency.clamp(1, RPC_PREFETCH),
-                count => count,
-            },
-        }
-    }
-
-    /// Declares what is consumed, and says which queues these are.
-    async fn declare_queues(&self, link: &Link) -> Result<Vec<(Origin, String)>, BusError> {
-        let Service { exchange, topic, server, listen, delivery, .. } = &self.core.service;
-        let rabbit = &self.core.options.rabbit;
-        let mut objects: Vec<Object> = Vec::new();
-        let mut queues = Vec::new();
-        if matches!(delivery, Delivery::Work { .. }) {
-            objects.extend(topology::dead_letters(rabbit, exchange));
-            objects.push(topology::work_exchange(exchange));
-            objects.push(topology::work_queue(rabbit, exchange, topic, self.core.options.work_queue_max_length));
-            queues.push((Origin::Topic, topic.clone()));
-        } else {
-            if listen.topic || listen.server {
-                objects.push(topology::control_exchange(rabbit, exchange));
-            }
-            if listen.topic {
-                objects.push(topology::topic_queue(rabbit, exchange, topic));
-                queues.push((Origin::Topic, topic.clone()));
-            }
-            if let (true, Some(server)) = (listen.server, server) {
-                let name = format!("{topic}.{server}");
-                objects.push(topology::topic_queue(rabbit, exchange, &name));
-                queues.push((Origin::Server, name));
-            }
-            if listen.fanout {
-                let id = fresh_id();
-                objects.push(topology::fanout_exchange(rabbit, topic));
-                objects.push(topology::fanout_queue(topic, &id));
-                queues.push((Origin::Fanout, format!("{}_{id}", topology::fanout_name(topic))));
-            }
-        }
-        for object in &objects {
-            declare(link, object).await?;
-        }
-        Ok(queues)
-    }
-}
-
-fn lost() -> BusError {
-    BusError::Disconnected("the connection was lost".to_owned())
 }
 
 /// Closes the channel; the broker takes back what was not acknowledged.

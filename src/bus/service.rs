@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::client::fresh_id;
+use super::core::Origin;
+use super::error::BusError;
 use super::message::Incoming;
+use super::options::BusOptions;
 use super::reply::Reply;
+use super::topology::{self, Object};
+
+/// Most messages of an RPC server that are fetched ahead of being carried out.
+const RPC_PREFETCH: u16 = 16;
 
 /// What to serve, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +77,69 @@ impl Service {
     pub fn concurrency(mut self, concurrency: u16) -> Self {
         self.concurrency = concurrency;
         self
+    }
+
+    /// What contradicts itself.
+    pub(crate) fn check(&self) -> Result<(), BusError> {
+        let fault = if self.topic.is_empty() {
+            "a service needs a topic"
+        } else if self.listen.server && self.server.is_none() {
+            "a service that listens under its own name needs one"
+        } else if !(self.listen.topic || self.listen.server || self.listen.fanout) {
+            "a service must listen to at least one queue"
+        } else if matches!(self.delivery, Delivery::Work { .. })
+            && self.listen != (Listen { topic: true, server: false, fanout: false })
+        {
+            "a work service listens to its topic only"
+        } else {
+            return Ok(());
+        };
+        Err(BusError::Options(fault.to_owned()))
+    }
+
+    /// Most messages held at once and not acknowledged.
+    pub(crate) fn prefetch(&self, options: &BusOptions) -> u16 {
+        match self.delivery {
+            Delivery::Work { prefetch } => prefetch.max(1),
+            Delivery::Rpc => match options.rabbit.rabbit_qos_prefetch_count {
+                0 => self.concurrency.clamp(1, RPC_PREFETCH),
+                count => count,
+            },
+        }
+    }
+
+    /// What is to be there, and which of its queues are consumed.
+    pub(crate) fn needed(&self, options: &BusOptions) -> (Vec<Object>, Vec<(Origin, String)>) {
+        let Service { exchange, topic, server, listen, delivery, .. } = self;
+        let rabbit = &options.rabbit;
+        let mut objects: Vec<Object> = Vec::new();
+        let mut queues = Vec::new();
+        if matches!(delivery, Delivery::Work { .. }) {
+            objects.extend(topology::dead_letters(rabbit, exchange));
+            objects.push(topology::work_exchange(exchange));
+            objects.push(topology::work_queue(rabbit, exchange, topic, options.work_queue_max_length));
+            queues.push((Origin::Topic, topic.clone()));
+        } else {
+            if listen.topic || listen.server {
+                objects.push(topology::control_exchange(rabbit, exchange));
+            }
+            if listen.topic {
+                objects.push(topology::topic_queue(rabbit, exchange, topic));
+                queues.push((Origin::Topic, topic.clone()));
+            }
+            if let (true, Some(server)) = (listen.server, server) {
+                let name = format!("{topic}.{server}");
+                objects.push(topology::topic_queue(rabbit, exchange, &name));
+                queues.push((Origin::Server, name));
+            }
+            if listen.fanout {
+                let id = fresh_id();
+                objects.push(topology::fanout_exchange(rabbit, topic));
+                objects.push(topology::fanout_queue(topic, &id));
+                queues.push((Origin::Fanout, format!("{}_{id}", topology::fanout_name(topic))));
+            }
+        }
+        (objects, queues)
     }
 }
 

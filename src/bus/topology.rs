@@ -15,7 +15,7 @@
 
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::options::RabbitOptions;
+use super::options::{BusOptions, RabbitOptions};
 
 /// Topics whose work queue only SPICE declares. Whoever sends there declares it too, so that nothing is lost before its
 /// consumer ran for the first time; the queue of an adapter is made by the adapter alone, so that its absence is noticed.
@@ -188,6 +188,16 @@ pub(crate) fn work_queue(options: &RabbitOptions, exchange: &str, topic: &str, m
         binding: Some((exchange.to_owned(), topic.to_owned())),
         follows_options: false,
     })
+}
+
+/// What must be there before work is sent to `topic`: the queue only where nobody but SPICE declares it.
+pub(crate) fn work_needs(options: &BusOptions, exchange: &str, topic: &str) -> Vec<Object> {
+    let mut needs = vec![work_exchange(exchange)];
+    if OWN_WORK_TOPICS.contains(&topic) {
+        needs.extend(dead_letters(&options.rabbit, exchange));
+        needs.push(work_queue(&options.rabbit, exchange, topic, options.work_queue_max_length));
+    }
+    needs
 }
 
 /// The name of both the exchange and the queue of a work exchange's dead letters.

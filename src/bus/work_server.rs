@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, Origin};
 use super::message;
-use super::publisher::Outgoing;
+use super::publisher::{Lane, Outgoing};
 use super::service::Disposition;
 use super::topology;
 use crate::text::display_safe;
@@ -117,6 +117,7 @@ impl WorkServer {
         // A body beyond the limit is not carried further; its headers say what it was.
         let body = if delivery.data.len() > self.core.options.max_message_bytes { &[][..] } else { &delivery.data[..] };
         let outgoing = Outgoing {
+            lane: Lane::Store,
             mandatory: true,
             persistent: true,
             headers: &headers,

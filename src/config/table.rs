@@ -63,7 +63,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(RABBIT, "kombu_missing_consumer_retry_timeout", SECONDS, "60", "Seconds during which a reply is offered again to a caller whose queue is gone. No longer than rpc_response_timeout."),
     option(RABBIT, "rabbit_retry_interval", Kind::Int { min: 1, max: 3600 }, "1", "Seconds before the first new attempt to connect."),
     option(RABBIT, "rabbit_retry_backoff", Kind::Int { min: 0, max: 3600 }, "2", "Seconds added for each further attempt."),
-    option(RABBIT, "rabbit_interval_max", Kind::Int { min: 1, max: 3600 }, "30", "Most seconds between two attempts."),
+    option(RABBIT, "rabbit_interval_max", Kind::Int { min: 1, max: 3600 }, "30", "Most seconds between two attempts. Never more than 2 are waited, so that a service is back soon after its broker."),
     option(RABBIT, "direct_mandatory_flag", Kind::Bool, "true", "Notice when a caller's reply queue is gone."),
     option(RABBIT, "ssl", Kind::Bool, "false", "Use TLS to the broker. Give the port in transport_url: it stays 5672 otherwise."),
     option(RABBIT, "ssl_ca_file", Kind::Path, "", "Authorities trusted for the broker's certificate, PEM; empty: the system's.").example("/etc/ssl/certs/rabbitmq-ca.pem"),

@@ -53,6 +53,12 @@ impl Cloud {
 
     async fn prepare(more_configuration: &str) -> Self {
         let lab = Lab::new().await;
+        let url = lab.transport_url();
+        Self::prepare_on(lab, &url, more_configuration)
+    }
+
+    /// Nothing started yet, on a virtual host that the services reach by `url`; the administrator reaches it directly.
+    pub fn prepare_on(lab: Lab, url: &str, more_configuration: &str) -> Self {
         let oat = Oat::start("2", 20, &["--hold", "3"]);
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("plugins")).unwrap();
@@ -64,7 +70,6 @@ impl Cloud {
              [pool]\nrun_dir = {path}/run\n\
              [command]\nplugin_dir = {path}/plugins\nuser = nobody\n\
              [openattestation]\nurl = {oat_url}\nca_file = {ca}\n{more_configuration}",
-            url = lab.transport_url(),
             deployment = deployment(),
             oat_url = oat.url,
             ca = oat.file("ca.pem").display(),
@@ -193,12 +198,7 @@ impl Cloud {
 
     /// What the pool file says of every node: `t`, `o`, `u` or `-`, and its expiry in ms.
     pub fn pool_file(&self) -> BTreeMap<String, (char, u64)> {
-        let Ok(text) = std::fs::read_to_string(self.dir.path().join("run/pool")) else { return BTreeMap::new() };
-        let lines: Vec<&str> = text.lines().collect();
-        let [_, _, names, levels, expiries, ..] = lines[..] else { return BTreeMap::new() };
-        let expiry = |index: usize| u64::from_str_radix(&expiries[index * 16..][..16], 16).unwrap();
-        let names = names.split(' ').filter(|name| !name.is_empty());
-        names.zip(levels.chars()).enumerate().map(|(i, (name, level))| (name.to_owned(), (level, expiry(i)))).collect()
+        pool_file(&self.dir.path().join("run/pool"))
     }
 
     /// Waits until the pool file says `level` of `node`.
@@ -219,4 +219,14 @@ impl Cloud {
 /// Arguments.
 pub fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
+}
+
+/// What a pool file says of every node: `t`, `o`, `u` or `-`, and its expiry in ms.
+pub fn pool_file(path: &std::path::Path) -> BTreeMap<String, (char, u64)> {
+    let Ok(text) = std::fs::read_to_string(path) else { return BTreeMap::new() };
+    let lines: Vec<&str> = text.lines().collect();
+    let [_, _, names, levels, expiries, ..] = lines[..] else { return BTreeMap::new() };
+    let expiry = |index: usize| u64::from_str_radix(&expiries[index * 16..][..16], 16).unwrap();
+    let names = names.split(' ').filter(|name| !name.is_empty());
+    names.zip(levels.chars()).enumerate().map(|(i, (name, level))| (name.to_owned(), (level, expiry(i)))).collect()
 }

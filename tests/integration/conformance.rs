@@ -55,7 +55,7 @@ fn stories() -> Vec<Story> {
         ("echo", json!({}), json!({"version": "one"}), Fails("ValueError", "")),
         ("slow", json!({"seconds": 3}), json!({"timeout": 0.7}), TimesOut),
         // Longer than the monitor allows without signs of life: the server shows some.
-        ("slow", json!({"seconds": 4}), json!({"monitor": 3, "timeout": 30}), Returns(json!("slept"))),
+        ("slow", json!({"seconds": 8}), json!({"monitor": 6, "timeout": 30}), Returns(json!("slept"))),
         // After such an answer a Python server goes on with signs of life, for ever.
         ("nope", json!({}), json!({"monitor": 2}), Fails("NoSuchMethod", "Endpoint does not support RPC method nope")),
         // Signs of life do not extend the timeout.
@@ -180,7 +180,7 @@ async fn every_pairing(oslo: Oslo) {
     lab.remove().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_means_the_same_whoever_makes_it_and_whoever_serves_it() {
     futures_util::future::join_all(Oslo::ALL.map(every_pairing)).await;
 }

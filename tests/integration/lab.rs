@@ -107,6 +107,14 @@ impl OwnBroker {
         .expect("the broker starts")
     }
 
+    /// Runs `rabbitmqctl` on it; says what that printed.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(root().join("tools/broker"));
+        let done = command.arg("ctl").arg(self.folder.path()).args(arguments).output().await.expect("tools/broker");
+        assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
     /// A laboratory on this broker.
     pub async fn lab(&self) -> Lab {
         Lab::on(self.ports.clone()).await
@@ -368,8 +376,9 @@ impl Peer {
         for option in options {
             command.args(["--option", option]);
         }
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the peer runs");
+        // A group of its own: use_queue_manager looks for the leader of its group, and ours may be gone.
+        command.process_group(0).kill_on_drop(true);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer runs");
         let stdin = child.stdin.take().expect("stdin");
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
         let mut peer = Self { child, stdin, lines, events: std::collections::VecDeque::new() };

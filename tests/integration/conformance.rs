@@ -57,7 +57,7 @@ fn stories() -> Vec<Story> {
         // Longer than the monitor allows without signs of life: the server shows some.
         ("slow", json!({"seconds": 8}), json!({"monitor": 6, "timeout": 30}), Returns(json!("slept"))),
         // After such an answer a Python server goes on with signs of life, for ever.
-        ("nope", json!({}), json!({"monitor": 2}), Fails("NoSuchMethod", "Endpoint does not support RPC method nope")),
+        ("nope", json!({}), json!({"monitor": 8}), Fails("NoSuchMethod", "Endpoint does not support RPC method nope")),
         // Signs of life do not extend the timeout.
         ("slow", json!({"seconds": 5}), json!({"monitor": 2, "timeout": 2.5}), TimesOut),
     ]

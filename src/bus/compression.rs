@@ -85,6 +85,24 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_unpacked_than_may_be_kept() {
+        /// Gives spaces without end and counts them.
+        struct Endless<'a>(&'a mut usize);
+        impl Read for Endless<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                // An end after all, so that this test fails instead of eating the memory.
+                let given = if *self.0 > 64 * LIMIT { 0 } else { buffer.len() };
+                buffer.fill(b' ');
+                *self.0 += given;
+                Ok(given)
+            }
+        }
+        let mut produced = 0;
+        assert_eq!(read_within(Endless(&mut produced), LIMIT).unwrap_err().reason, "too_large");
+        assert!(produced <= LIMIT + 1, "{produced}");
+    }
+
+    #[test]
     fn bombs_damage_and_unknown_codecs_are_refused() {
         let bombs = [("gzip", zlib(&vec![b' '; 50 * LIMIT])), ("bzip2", bzip2(&vec![b' '; 50 * LIMIT]))];
         for (header, bomb) in &bombs {

@@ -117,16 +117,13 @@ fn is_beyond_rust(token: &str) -> bool {
     if matches!(token, "NaN" | "Infinity" | "-Infinity") {
         return true;
     }
-    if token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
-        // 18 digits always fit into 64 bits. What is no number (`1-2`, `007`) is left for the parser to refuse.
-        let digits = token.strip_prefix('-').unwrap_or(token);
-        digits.len() > 18
-            && !digits.contains('-')
-            && !digits.starts_with('0')
-            && token.parse::<i64>().is_err()
-            && token.parse::<u64>().is_err()
+    // What is no number (`1-2`, `007`, `-inf`) is left for the parser to refuse.
+    let digits = token.strip_prefix('-').unwrap_or(token);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        // 18 digits always fit into 64 bits.
+        digits.len() > 18 && !digits.starts_with('0') && token.parse::<i64>().is_err() && token.parse::<u64>().is_err()
     } else {
-        token.parse::<f64>().is_ok_and(f64::is_infinite)
+        digits.starts_with(|first: char| first.is_ascii_digit()) && token.parse::<f64>().is_ok_and(f64::is_infinite)
     }
 }
 
@@ -172,8 +169,21 @@ mod tests {
 
     #[test]
     fn what_is_not_json_in_python_either_is_refused() {
-        for text in ["", "-NaN", "nan", "Infinity1", "007", "1-23456789012345678901", "\"\\u12", "\"\\", "{\"a\": \"\\"]
-        {
+        for text in [
+            "",
+            "-NaN",
+            "nan",
+            "Inf",
+            "-inf",
+            "[-Inf]",
+            "-infinity",
+            "Infinity1",
+            "007",
+            "1-23456789012345678901",
+            "\"\\u12",
+            "\"\\",
+            "{\"a\": \"\\",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse(&"[".repeat(100_000)).is_err());

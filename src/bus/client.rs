@@ -4,17 +4,18 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Links, interval};
 use super::envelope;
 use super::error::BusError;
-use super::message::{self, Reply, Request};
+use super::message::{self, Request};
 use super::options::RabbitOptions;
 use super::publisher::{Outgoing, Publisher};
-use super::replies::{Listener, Waiter, Waiting, lock};
+use super::replies::{Listener, Waiter, Waiting, final_reply, lock};
+use super::reply::Reply;
 use super::target::Target;
 use super::topology;
 
@@ -78,13 +79,17 @@ impl Client {
                 "a call cannot go to all servers; use a cast, or name one server".to_owned(),
             ));
         }
-        let deadline = Instant::now() + timeout;
+        let began = Instant::now();
+        let deadline = began + timeout;
+        let monitor = request.monitor;
         let msg_id = request.msg_id.take().unwrap_or_else(fresh_id);
         self.wanted.send_replace(true);
         let reply_queue = self.reply_queue_before(deadline).await?;
 
         let (sender, mut receiver) = oneshot::channel();
-        let registration = self.register(&msg_id, sender)?;
+        let alive = Arc::new(Notify::new());
+        let registration =
+            self.register(&msg_id, Waiter { reply: sender, alive: Arc::clone(&alive), interim: None })?;
 
         let message = message::encode_request(target, request, &fresh_id(), Some((&msg_id, &reply_queue)));
         let body = envelope::encode(&message);
@@ -102,7 +107,7 @@ impl Client {
                 Ok(()) => break,
                 // The first of two sendings may have been answered although its confirmation was lost.
                 Err(error) => match receiver.try_recv() {
-                    Ok(reply) => return reply.map_err(|detail| BusError::BadReply { msg_id, detail }),
+                    Ok(reply) => return Ok(reply),
                     Err(_)
                         if matches!(error, BusError::Unroutable { .. })
                             && Instant::now() + UNROUTABLE_PERIOD < patience =>
@@ -113,23 +118,23 @@ impl Client {
                 },
             }
         }
-        let outcome = tokio::time::timeout_at(deadline, receiver).await;
+        let outcome = final_reply(receiver, &alive, deadline, monitor).await;
         drop(registration);
         match outcome {
-            Ok(Ok(reply)) => reply.map_err(|detail| BusError::BadReply { msg_id, detail }),
-            Ok(Err(_)) => Err(BusError::Closed),
-            Err(_) => Err(BusError::Timeout { msg_id, waited: timeout }),
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(_)) => Err(BusError::Closed),
+            None => Err(BusError::Timeout { msg_id, waited: began.elapsed().min(timeout) }),
         }
     }
 
     /// Enters a waiter, unless its id is in use: the other call's waiter must neither be replaced nor removed.
-    fn register(&self, msg_id: &str, reply: oneshot::Sender<Result<Reply, String>>) -> Result<Registration, BusError> {
+    fn register(&self, msg_id: &str, waiter: Waiter) -> Result<Registration, BusError> {
         match lock(&self.waiting).entry(msg_id.to_owned()) {
             Entry::Occupied(_) => Err(BusError::Options(
                 "a call with this message id is already waiting; every call needs its own".to_owned(),
             )),
             Entry::Vacant(free) => {
-                free.insert(Waiter { reply, interim: None });
+                free.insert(waiter);
                 Ok(Registration { waiting: Arc::clone(&self.waiting), msg_id: msg_id.to_owned() })
             }
         }

@@ -6,6 +6,7 @@ use lapin::types::{FieldTable, ShortString};
 
 use super::connection::Link;
 use super::error::{BusError, from_lapin};
+use super::mismatch;
 use super::topology::Object;
 
 /// Declares `object` unless that was done on this connection.
@@ -37,7 +38,13 @@ pub(crate) async fn declare(link: &Link, object: &Object) -> Result<(), BusError
 
 async fn declare_exactly(link: &Link, object: &Object) -> Result<(), BusError> {
     let label = object.label();
-    let about = |error: lapin::Error| from_lapin(&error, &label);
+    let about = |error: lapin::Error| match from_lapin(&error, &label) {
+        BusError::Refused { object: label, code: code @ 406, detail } => {
+            let detail = mismatch::explain(object, &detail).unwrap_or(detail);
+            BusError::Refused { object: label, code, detail }
+        }
+        other => other,
+    };
     // A channel of its own: a refused declaration closes it.
     let channel = link.connection.create_channel().await.map_err(about)?;
     match object {

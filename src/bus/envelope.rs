@@ -1,12 +1,8 @@
 //! oslo.messaging's envelope: a JSON object around a JSON text. Pure.
 
-use std::io::Read;
-
 use serde_json::{Map, Value, json};
 
-use super::failure::Failure;
-use super::message::{self, ReplyTo};
-use super::strict_json::{self, Unreadable};
+use super::{compression, python_json};
 use crate::text::display_safe;
 
 /// The only content type that oslo.messaging's peers accept.
@@ -16,30 +12,18 @@ pub(crate) const CONTENT_ENCODING: &str = "utf-8";
 /// The version of the envelope that is sent.
 const VERSION: &str = "2.0";
 
-/// Why a message was refused, with where to say so if that could be read.
-#[derive(Debug, Clone, PartialEq)]
+/// Why a message was refused. Nobody is answered: where to is inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// A short stable word, for the counter.
     pub reason: &'static str,
     /// A sentence.
     pub detail: String,
-    /// The members that could be read nevertheless.
-    pub readable: Option<Box<Map<String, Value>>>,
 }
 
 impl Refusal {
-    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), readable: None }
-    }
-
-    /// Who waits for an answer, if that could be read.
-    pub(crate) fn reply_to(&self) -> Option<ReplyTo> {
-        self.readable.as_deref().and_then(message::reply_to)
-    }
-
-    /// What the caller is told.
-    pub(crate) fn failure(&self) -> Failure {
-        Failure::spice("MessageRefused", format!("the request was not read: {}", self.detail))
+    pub(crate) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
     }
 }
 
@@ -67,25 +51,20 @@ pub(crate) fn decode(kind: BodyKind<'_>, body: &[u8], limit: usize) -> Result<Ma
     if kind.content_type != Some(CONTENT_TYPE) {
         return Err(Refusal::new("content_type", format!("its content type is not exactly {CONTENT_TYPE}")));
     }
-    if !matches!(kind.content_encoding, None | Some("" | "utf-8" | "utf8" | "UTF-8" | "binary" | "us-ascii")) {
-        return Err(Refusal::new("content_encoding", "its content encoding is not utf-8"));
-    }
-    let inflated;
+    let unpacked;
     let body = match kind.compression {
         None | Some("") => body,
-        // Despite its name this is what Python's zlib.compress makes.
-        Some("application/x-gzip" | "gzip" | "zlib") => {
-            inflated = inflate(body, limit)?;
-            &inflated
-        }
-        Some(other) => {
-            return Err(Refusal::new(
-                "compression",
-                format!("its compression {} is not supported", display_safe(other)),
-            ));
+        Some(codec) => {
+            unpacked = compression::unpack(codec, body, limit)?;
+            &unpacked
         }
     };
     let text = std::str::from_utf8(body).map_err(|_| Refusal::new("not_json", "it is not UTF-8 text"))?;
+    // Python escapes everything beyond ASCII, so that any encoding it may name says the same.
+    let is_utf8 = matches!(kind.content_encoding, None | Some("" | "utf-8" | "utf8" | "UTF-8" | "binary" | "us-ascii"));
+    if !is_utf8 && !text.is_ascii() {
+        return Err(Refusal::new("content_encoding", "its content encoding is not utf-8"));
+    }
     let mut outer = object(text)?;
     if !(outer.contains_key("oslo.version") && outer.contains_key("oslo.message")) {
         return Ok(outer);
@@ -107,34 +86,11 @@ fn version_is_accepted(version: &str) -> bool {
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, Refusal> {
-    match strict_json::parse(text) {
+    match python_json::parse(text) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Refusal::new("not_object", "it is not a JSON object")),
-        Err(Unreadable::Syntax(error)) => {
-            Err(Refusal::new("not_json", format!("it is not JSON: {}", display_safe(&error))))
-        }
-        Err(Unreadable::Inexact(value)) => Err(Refusal {
-            reason: "inexact_number",
-            detail: "it holds NaN, Infinity or an integer beyond 64 bits; send such numbers as text".to_owned(),
-            readable: if let Value::Object(members) = value { Some(Box::new(members)) } else { None },
-        }),
+        Err(error) => Err(Refusal::new("not_json", format!("it is not JSON: {}", display_safe(&error)))),
     }
-}
-
-fn inflate(body: &[u8], limit: usize) -> Result<Vec<u8>, Refusal> {
-    let mut out = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    flate2::read::ZlibDecoder::new(body)
-        .take(most)
-        .read_to_end(&mut out)
-        .map_err(|_| Refusal::new("compression", "its compressed body is damaged"))?;
-    if out.len() > limit {
-        return Err(Refusal::new(
-            "too_large",
-            format!("it unpacks to more than the limit of {limit} bytes; send less at a time"),
-        ));
-    }
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -66,14 +66,6 @@ pub enum BusError {
         /// The limit in force.
         limit: usize,
     },
-    /// A reply came that is none.
-    #[error("the reply to message {msg_id} cannot be read: {detail}")]
-    BadReply {
-        /// The call's message id.
-        msg_id: String,
-        /// What is wrong with it.
-        detail: String,
-    },
     /// The bus was closed by its owner.
     #[error("the bus is closed")]
     Closed,
@@ -91,7 +83,7 @@ impl BusError {
             | Self::Unroutable { .. }
             | Self::Rejected { .. } => true,
             Self::Refused { code, .. } => matches!(code, 404 | 405),
-            Self::Options(_) | Self::TooLarge { .. } | Self::BadReply { .. } | Self::Closed => false,
+            Self::Options(_) | Self::TooLarge { .. } | Self::Closed => false,
         }
     }
 
@@ -108,7 +100,6 @@ impl BusError {
             Self::Rejected { .. } => "rejected",
             Self::Refused { .. } => "refused",
             Self::TooLarge { .. } => "too_large",
-            Self::BadReply { .. } => "bad_reply",
             Self::Closed => "closed",
         }
     }

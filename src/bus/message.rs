@@ -1,14 +1,15 @@
-//! The messages inside the envelope: request and reply, to JSON objects and back. Pure.
+//! Requests, to the JSON objects inside the envelope and back. Pure.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use super::target::Target;
+use super::target::{Target, version_fault};
+use crate::text::display_safe;
 
 /// Prefix of the members that carry the request's context.
 const CONTEXT: &str = "_context_";
-/// Members of a reply that are the protocol's own and never extras.
-const REPLY_MEMBERS: &[&str] = &["result", "failure", "ending", "_msg_id", "_unique_id"];
 
 /// What is asked of an endpoint.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +23,10 @@ pub struct Request {
     /// The message id of a call, 32 hexadecimal digits, when the caller must know it beforehand (to sign over it, say);
     /// `None`: made on sending. Casts and work have none.
     pub msg_id: Option<String>,
+    /// oslo.messaging's `call_monitor_timeout`, in whole seconds: a call is given up when the server shows no sign of life for so long, and a
+    /// server that still works on it sends one twice in that time (it must be at least 2 s for that). It never extends the call's timeout.
+    /// `None`: only the timeout counts. At a server: what the caller asked for. Casts and work have none.
+    pub monitor: Option<Duration>,
 }
 
 impl Request {
@@ -35,6 +40,13 @@ impl Request {
     #[must_use]
     pub fn context(mut self, context: Map<String, Value>) -> Self {
         self.context = context;
+        self
+    }
+
+    /// The same request, given up when the server shows no sign of life for `limit`; see [`Request::monitor`].
+    #[must_use]
+    pub fn monitored(mut self, limit: Duration) -> Self {
+        self.monitor = Some(limit);
         self
     }
 }
@@ -64,36 +76,6 @@ pub struct Incoming {
     pub unique_id: Option<String>,
     /// It may have been delivered before.
     pub redelivered: bool,
-}
-
-/// The answer to a call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
-    /// What the method returned, or how it failed.
-    pub result: Result<Value, Failure>,
-    /// Further members of the reply beside `result`; oslo.messaging's clients ignore them.
-    pub extras: Map<String, Value>,
-}
-
-impl Reply {
-    /// A plain result.
-    #[must_use]
-    pub fn ok(result: Value) -> Self {
-        Self { result: Ok(result), extras: Map::new() }
-    }
-
-    /// A plain failure.
-    #[must_use]
-    pub fn failure(failure: Failure) -> Self {
-        Self { result: Err(failure), extras: Map::new() }
-    }
-
-    /// The same reply with one more member beside `result`. The protocol's own members cannot be replaced this way.
-    #[must_use]
-    pub fn extra(mut self, name: impl Into<String>, value: Value) -> Self {
-        self.extras.insert(name.into(), value);
-        self
-    }
 }
 
 /// Where the reply to a call goes.
@@ -134,7 +116,8 @@ pub(crate) fn encode_request(
     if let Some((msg_id, reply_queue)) = reply {
         message.insert("_msg_id".into(), msg_id.into());
         message.insert("_reply_q".into(), reply_queue.into());
-        message.insert("_timeout".into(), Value::Null);
+        message
+            .insert("_timeout".into(), request.monitor.map_or(Value::Null, |limit| whole_seconds_above(limit).into()));
     }
     message.insert("_unique_id".into(), unique_id.into());
     for (key, value) in request.context {
@@ -158,6 +141,11 @@ pub(crate) fn reply_to(message: &Map<String, Value>) -> Option<ReplyTo> {
         queue: queue.clone(),
         monitor_secs: message.get("_timeout").and_then(whole_seconds).filter(|secs| *secs >= 2),
     })
+}
+
+/// In whole seconds, rounded up: servers in Python cut off fractions.
+fn whole_seconds_above(limit: Duration) -> u64 {
+    limit.as_secs() + u64::from(limit.subsec_nanos() > 0)
 }
 
 /// `int(value)` as Python would take it; anything else means no monitoring.
@@ -196,10 +184,17 @@ pub(crate) fn decode_request(mut message: Map<String, Value>) -> Result<Received
         Some(_) => return Err(Box::new(Failure::unsupported_version(None, &method))),
     };
     let version = match message.remove("version") {
-        Some(Value::String(version)) => Some(version),
         None => None,
+        Some(Value::String(version)) => match version_fault(&version) {
+            None => Some(version),
+            Some(class) => {
+                let why = format!("the version {} is not MAJOR.MINOR", display_safe(&version));
+                return Err(Box::new(Failure::builtin(class, why)));
+            }
+        },
         // As Python: absent means 1.0, null means a version nobody has.
-        Some(other) => return Err(Box::new(Failure::unsupported_version(Some(&other.to_string()), &method))),
+        Some(Value::Null) => return Err(Box::new(Failure::unsupported_version(Some("None"), &method))),
+        Some(_) => return Err(Box::new(Failure::builtin("AttributeError", "the version is not a text"))),
     };
     let unique_id = match message.remove("_unique_id") {
         Some(Value::String(id)) if !id.is_empty() && id.len() <= 255 => Some(id),
@@ -208,65 +203,14 @@ pub(crate) fn decode_request(mut message: Map<String, Value>) -> Result<Received
     let context =
         message.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(CONTEXT)?.to_owned(), value))).collect();
     let msg_id = reply_to.as_ref().map(|reply_to| reply_to.msg_id.clone());
-    Ok(Received { request: Request { method, args, context, msg_id }, namespace, version, unique_id, reply_to })
-}
-
-/// The one final message that answers a call.
-pub(crate) fn encode_reply(reply: Reply, msg_id: &str, unique_id: &str) -> Map<String, Value> {
-    let mut message = reply.extras;
-    let (result, failure) = match reply.result {
-        Ok(result) => (result, Value::Null),
-        Err(failure) => (Value::Null, Value::String(failure.to_wire())),
-    };
-    message.insert("result".into(), result);
-    message.insert("failure".into(), failure);
-    message.insert("ending".into(), true.into());
-    message.insert("_msg_id".into(), msg_id.into());
-    message.insert("_unique_id".into(), unique_id.into());
-    message
-}
-
-/// A sign of life for a caller that asked for it.
-pub(crate) fn encode_heartbeat(msg_id: &str, unique_id: &str) -> Map<String, Value> {
-    let mut message = encode_reply(Reply::ok(Value::Null), msg_id, unique_id);
-    message.insert("ending".into(), false.into());
-    message
-}
-
-/// One message on the reply queue.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ReplyPart {
-    pub msg_id: String,
-    pub ending: bool,
-    pub reply: Reply,
-}
-
-/// Reads a reply as oslo.messaging's client does: `ending` absent means more follows, a failure wins over a result.
-pub(crate) fn decode_reply(mut message: Map<String, Value>) -> Option<ReplyPart> {
-    let Some(Value::String(msg_id)) = message.remove("_msg_id") else {
-        return None;
-    };
-    let ending = truthy(message.get("ending"));
-    let failure = message.remove("failure").filter(|failure| truthy(Some(failure)));
-    let result = message.remove("result").unwrap_or(Value::Null);
-    message.retain(|name, _| !REPLY_MEMBERS.contains(&name.as_str()));
-    let result = match failure {
-        Some(failure) => Err(Failure::from_wire(&failure)),
-        None => Ok(result),
-    };
-    Some(ReplyPart { msg_id, ending, reply: Reply { result, extras: message } })
-}
-
-/// Python's idea of truth.
-fn truthy(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(value)) => *value,
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        Some(Value::Object(members)) => !members.is_empty(),
-    }
+    let monitor = reply_to.as_ref().and_then(|reply_to| reply_to.monitor_secs).map(Duration::from_secs);
+    Ok(Received {
+        request: Request { method, args, context, msg_id, monitor },
+        namespace,
+        version,
+        unique_id,
+        reply_to,
+    })
 }
 
 #[cfg(test)]

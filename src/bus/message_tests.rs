@@ -1,41 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
-use crate::bus::envelope::{self, BodyKind};
 use proptest::prelude::*;
 use serde_json::json;
 
-const PLAIN: BodyKind<'_> =
-    BodyKind { content_type: Some("application/json"), content_encoding: None, compression: None };
-
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().cloned().unwrap()
-}
-
-/// The captured replies of a scenario, in order.
-fn captured(scenario: &str) -> Vec<ReplyPart> {
-    let captured: Vec<Map<String, Value>> = serde_json::from_str(include_str!("fixtures/oslo_replies.json")).unwrap();
-    captured
-        .iter()
-        .filter(|reply| reply["scenario"] == scenario)
-        .map(|reply| {
-            decode_reply(envelope::decode(PLAIN, reply["body"].as_str().unwrap().as_bytes(), 1 << 20).unwrap()).unwrap()
-        })
-        .collect()
-}
-
-#[test]
-fn captured_replies_are_understood() {
-    let result = captured("rpc_call_first").remove(0);
-    assert!(result.ending);
-    assert_eq!(result.reply.result.unwrap()["u"], "é☃😀");
-
-    let parts = captured("rpc_call_monitor");
-    assert_eq!(parts.iter().map(|part| part.ending).collect::<Vec<_>>(), [false, false, false, true]);
-
-    let failure = captured("nova_rpc_call_exception").remove(0).reply.result.unwrap_err();
-    assert_eq!((failure.class.as_str(), failure.module.as_str()), ("InstanceNotFound", "nova.exception"));
-    assert_eq!(failure.kwargs["code"], 404);
-    assert!(captured("rpc_call_no_such_method").remove(0).reply.result.unwrap_err().is_no_such_method());
 }
 
 #[test]
@@ -47,6 +16,8 @@ fn a_call_has_exactly_oslos_members() {
         json!({"method": "echo", "args": {"a": 1}, "namespace": "ns", "version": "1.2", "_msg_id": "mid", "_reply_q": "queue",
                "_timeout": null, "_unique_id": "uid", "_context_user": "u"})
     );
+    let monitored = request.clone().monitored(Duration::from_millis(2500));
+    assert_eq!(encode_request(&target, monitored, "uid", Some(("mid", "queue")))["_timeout"], json!(3));
     // Absent is not the same as null for a version.
     let cast = encode_request(&Target::topic("x", "t"), request, "uid", None);
     assert_eq!(
@@ -61,32 +32,6 @@ fn a_context_cannot_replace_members_of_the_protocol() {
     let message = encode_request(&Target::topic("x", "t"), request.clone(), "uid", None);
     assert_eq!(message["method"], "echo");
     assert_eq!(decode_request(message).unwrap().request.context, request.context);
-}
-
-#[test]
-fn replies_carry_every_member_python_needs_and_extras_cannot_replace_them() {
-    let reply =
-        Reply::ok(json!(1)).extra("signature", json!("s")).extra("ending", json!(false)).extra("failure", json!("f"));
-    assert_eq!(
-        Value::Object(encode_reply(reply, "mid", "uid")),
-        json!({"result": 1, "failure": null, "ending": true, "_msg_id": "mid", "_unique_id": "uid", "signature": "s"})
-    );
-    let failed = encode_reply(Reply::failure(Failure::spice("A", "b")), "mid", "uid");
-    assert!(failed["failure"].is_string() && failed["result"].is_null());
-    assert_eq!(encode_heartbeat("mid", "uid")["ending"], json!(false));
-}
-
-#[test]
-fn replies_are_read_by_oslos_rules() {
-    let part = |value: Value| decode_reply(object(value));
-    assert_eq!(part(json!({"result": 1})), None);
-    assert!(!part(json!({"_msg_id": "m", "result": 1, "failure": null})).unwrap().ending);
-    assert_eq!(part(json!({"_msg_id": "m", "ending": true, "failure": ""})).unwrap().reply, Reply::ok(Value::Null));
-    let both = part(json!({"_msg_id": "m", "ending": true, "result": 1, "failure": "{\"class\": \"E\"}"})).unwrap();
-    assert_eq!(both.reply.result.unwrap_err().class, "E");
-    let extras =
-        part(json!({"_msg_id": "m", "ending": 1, "result": 1, "_unique_id": "u", "sig": 2})).unwrap().reply.extras;
-    assert_eq!(extras, object(json!({"sig": 2})));
 }
 
 #[test]
@@ -120,6 +65,7 @@ proptest! {
         context in proptest::collection::btree_map("\\PC{1,6}", "\\PC{0,6}", 0..5),
         namespace in proptest::option::of("[a-z]{1,5}"),
         version in proptest::option::of("[0-9]\\.[0-9]"),
+        monitor in proptest::option::of(2..100_000_u64),
     ) {
         let target = Target { namespace, version, ..Target::topic("x", "t") };
         let request = Request {
@@ -127,6 +73,7 @@ proptest! {
             args: args.into_iter().map(|(key, value)| (key, json!(value))).collect(),
             context: context.into_iter().map(|(key, value)| (key, json!(value))).collect(),
             msg_id: Some("m".to_owned()),
+            monitor: monitor.map(Duration::from_secs),
         };
         let received = decode_request(encode_request(&target, request.clone(), "uid", Some(("m", "q")))).unwrap();
         prop_assert_eq!(received.request, request);

@@ -12,7 +12,8 @@ use futures_util::StreamExt;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use serde_json::Value;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 
 use super::client::fresh_id;
 use super::connection::{Link, Links};
@@ -20,7 +21,7 @@ use super::core::body_kind;
 use super::declare::{declare, short};
 use super::envelope;
 use super::error::{BusError, from_lapin};
-use super::message::{self, Reply};
+use super::reply::{self, Reply};
 use super::topology::{self, Object};
 use super::upkeep::{Interrupted, Upkeep};
 
@@ -35,8 +36,9 @@ pub(crate) type Waiting = Arc<Mutex<HashMap<String, Waiter>>>;
 
 /// A call that waits.
 pub(crate) struct Waiter {
-    /// The reply, or why it could not be read.
-    pub reply: oneshot::Sender<Result<Reply, String>>,
+    pub reply: oneshot::Sender<Reply>,
+    /// Told of each sign of life.
+    pub alive: Arc<Notify>,
     /// What came before the final message, in the old form of two messages.
     pub interim: Option<Reply>,
 }
@@ -136,14 +138,10 @@ impl Listener {
     /// Hands one reply to its call. Replies to calls that are over, and heartbeats, are dropped quietly.
     fn take(&self, delivery: &lapin::message::Delivery) {
         let part = match envelope::decode(body_kind(&delivery.properties), &delivery.data, self.max_bytes) {
-            Ok(inner) => message::decode_reply(inner),
+            Ok(inner) => reply::decode_reply(inner),
             Err(refusal) => {
                 metrics::counter!("spice_bus_messages_refused_total", "reason" => refusal.reason).increment(1);
                 tracing::warn!("a reply was refused: {}", refusal.detail);
-                let msg_id = refusal.readable.as_ref().and_then(|members| members.get("_msg_id")?.as_str());
-                if let Some(waiter) = msg_id.and_then(|msg_id| lock(&self.waiting).remove(msg_id)) {
-                    let _ = waiter.reply.send(Err(refusal.detail));
-                }
                 return;
             }
         };
@@ -154,12 +152,32 @@ impl Listener {
         let mut waiting = lock(&self.waiting);
         if part.ending {
             if let Some(waiter) = waiting.remove(&part.msg_id) {
-                let _ = waiter.reply.send(Ok(merged(waiter.interim, part.reply)));
+                let _ = waiter.reply.send(merged(waiter.interim, part.reply));
             }
-        } else if let Some(waiter) = waiting.get_mut(&part.msg_id)
-            && part.reply.result != Ok(Value::Null)
-        {
-            waiter.interim = Some(part.reply);
+        } else if let Some(waiter) = waiting.get_mut(&part.msg_id) {
+            waiter.alive.notify_one();
+            if part.reply.result != Ok(Value::Null) {
+                waiter.interim = Some(part.reply);
+            }
+        }
+    }
+}
+
+/// The final reply: by `deadline`, which nothing moves, and with `monitor` no longer than that after the last sign of life. The inner error:
+/// the bus was closed.
+pub(crate) async fn final_reply(
+    mut reply: oneshot::Receiver<Reply>,
+    alive: &Notify,
+    deadline: Instant,
+    monitor: Option<Duration>,
+) -> Option<Result<Reply, oneshot::error::RecvError>> {
+    loop {
+        let patience = monitor.map_or(deadline, |limit| deadline.min(Instant::now() + limit));
+        tokio::select! {
+            biased;
+            reply = &mut reply => return Some(reply),
+            () = alive.notified(), if monitor.is_some() => {}
+            () = tokio::time::sleep_until(patience) => return None,
         }
     }
 }

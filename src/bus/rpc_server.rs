@@ -15,8 +15,9 @@ use super::core::{Core, Origin};
 use super::envelope;
 use super::error::BusError;
 use super::failure::Failure;
-use super::message::{self, Incoming, Reply, ReplyTo};
+use super::message::{self, Incoming, ReplyTo};
 use super::publisher::Outgoing;
+use super::reply::{self, Reply};
 use super::service::Disposition;
 use super::target::version_is_compatible;
 
@@ -57,9 +58,6 @@ impl RpcServer {
             Err(refusal) => {
                 self.core.count_refused(refusal.reason, &refusal.detail);
                 let _ = delivery.reject(BasicRejectOptions { requeue: false }).await;
-                if let Some(to) = refusal.reply_to() {
-                    self.reply(&to, Reply::failure(refusal.failure()), permit).await;
-                }
                 return;
             }
         };
@@ -106,7 +104,7 @@ impl RpcServer {
                 let signs_of_life = async {
                     loop {
                         tokio::time::sleep(period).await;
-                        let sign_of_life = message::encode_heartbeat(&to.msg_id, &fresh_id());
+                        let sign_of_life = reply::encode_heartbeat(&to.msg_id, &fresh_id());
                         let _ = self.publish(to, &sign_of_life, period).await;
                     }
                 };
@@ -145,7 +143,7 @@ impl RpcServer {
             return;
         }
         let limit = Duration::from_secs(u64::from(self.core.options.rabbit.kombu_missing_consumer_retry_timeout));
-        let mut message = message::encode_reply(reply, &to.msg_id, &fresh_id());
+        let mut message = reply::encode_reply(reply, &to.msg_id, &fresh_id());
         let mut outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
         drop(permit);
         if let Err(BusError::TooLarge { size, limit }) = outcome {
@@ -153,7 +151,7 @@ impl RpcServer {
                 "ReplyTooLarge",
                 format!("the reply has {size} bytes, more than the limit of {limit}; ask for less at a time"),
             );
-            message = message::encode_reply(Reply::failure(failure), &to.msg_id, &fresh_id());
+            message = reply::encode_reply(Reply::failure(failure), &to.msg_id, &fresh_id());
             outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
         }
         if matches!(outcome, Err(BusError::Unroutable { .. })) {

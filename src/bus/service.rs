@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use super::client::fresh_id;
 use super::core::Origin;
 use super::error::BusError;
-use super::message::{Incoming, Reply};
+use super::message::Incoming;
 use super::options::BusOptions;
+use super::reply::Reply;
 use super::topology::{self, Object};
 
 /// Most messages of an RPC server that are fetched ahead of being carried out.

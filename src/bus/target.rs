@@ -74,6 +74,17 @@ pub fn version_is_compatible(offered: &str, requested: Option<&str>) -> bool {
     requested.0 == offered.0 && (requested.1 < offered.1 || (requested.1 == offered.1 && requested.2 <= offered.2))
 }
 
+/// The class of the exception with which a Python server answers a version that is none; `None` when it is one.
+pub(crate) fn version_fault(text: &str) -> Option<&'static str> {
+    let mut parts = text.split('.');
+    // Number first: that is the order in which Python stumbles.
+    match (parts.next().map(str::parse::<u32>), parts.next().map(str::parse::<u32>)) {
+        (Some(Ok(_)), Some(Ok(_))) => None,
+        (Some(Ok(_)), None) => Some("IndexError"),
+        _ => Some("ValueError"),
+    }
+}
+
 fn version_parts(text: &str) -> Option<(u32, u32, u32)> {
     let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
     let parsed = (parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?);
@@ -109,6 +120,20 @@ mod tests {
             ("1.3", Some(""), false),
         ] {
             assert_eq!(version_is_compatible(offered, requested), compatible, "{offered} {requested:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_version_fails_as_in_python() {
+        for (text, fault) in [
+            ("1.0", None),
+            ("1.0.3", None),
+            ("1", Some("IndexError")),
+            ("one", Some("ValueError")),
+            ("", Some("ValueError")),
+            ("1.x", Some("ValueError")),
+        ] {
+            assert_eq!(version_fault(text), fault, "{text}");
         }
     }
 }

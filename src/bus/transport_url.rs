@@ -64,8 +64,15 @@ pub(crate) fn parse(url: &str, rabbit: &mut RabbitOptions) -> Result<TransportUr
     apply_query(query, rabbit)?;
 
     let mut parsed = Vec::new();
+    let mut with_credentials = Vec::new();
     for (position, item) in hosts.split(',').filter(|item| !item.is_empty()).enumerate() {
         parsed.push(parse_host(item).map_err(|why| format!("host {} of transport_url: {why}", position + 1))?);
+        with_credentials.push(item.contains('@'));
+    }
+    if with_credentials.iter().any(|with| *with) && !with_credentials.iter().all(|with| *with) {
+        tracing::warn!(
+            "a host of transport_url has no user and password: it does not inherit those of another, but gets guest"
+        );
     }
     if parsed.is_empty() {
         parsed.push(Host {
@@ -128,10 +135,10 @@ fn decoded(text: &str, what: &str) -> Result<String, String> {
         .map_err(|_| format!("{what} in transport_url is not UTF-8 once its % escapes are undone"))
 }
 
-/// Options in the query override those of the file; repeated ones are joined with a comma.
+/// Options in the query override those of the file; repeated ones are joined with a comma, those without a value are not there.
 fn apply_query(query: &str, rabbit: &mut RabbitOptions) -> Result<(), String> {
     let mut options: Vec<(String, String)> = Vec::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
         match options.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => {
                 values.push(',');
@@ -163,13 +170,28 @@ mod tests {
     #[test]
     fn hosts_and_credentials_follow_oslos_rules() {
         for (url, expected) in [
+            // No host at all.
             ("rabbit://", vec![host("localhost", 5672, "guest", "guest")]),
+            ("rabbit:///vh", vec![host("localhost", 5672, "guest", "guest")]),
+            // Any case of the scheme, and its other name.
             ("RABBIT://u:p@h:1/", vec![host("h", 1, "u", "p")]),
+            ("kombu://u:p@h/", vec![host("h", 5672, "u", "p")]),
+            // Credentials end at the last @, the user at the first colon.
             ("rabbit://user@dom:pw@h", vec![host("h", 5672, "user@dom", "pw")]),
-            ("rabbit://u:p%2Fq+r%40@h", vec![host("h", 5672, "u", "p/q+r@")]),
-            ("rabbit://u:p@a:1,,b:2", vec![host("a", 1, "u", "p"), host("b", 2, "guest", "guest")]),
             ("rabbit://u:a:b@[::1]:5673/v", vec![host("::1", 5673, "u", "a:b")]),
+            // Both are percent-decoded, and a plus sign is one.
+            ("rabbit://u:p%2Fq+r%40@h", vec![host("h", 5672, "u", "p/q+r@")]),
+            ("rabbit://u%40d:%23%3F%2C@h", vec![host("h", 5672, "u@d", "#?,")]),
+            // Hosts do not inherit credentials; empty ones are skipped.
+            ("rabbit://u:p@a:1,,b:2", vec![host("a", 1, "u", "p"), host("b", 2, "guest", "guest")]),
+            ("rabbit://u:p@a,x:y@b:7/", vec![host("a", 5672, "u", "p"), host("b", 7, "x", "y")]),
+            // Missing user or password: guest.
+            ("rabbit://u@h", vec![host("h", 5672, "u", "guest")]),
+            ("rabbit://:p@h", vec![host("h", 5672, "guest", "p")]),
+            ("rabbit://@h", vec![host("h", 5672, "guest", "guest")]),
+            // IPv6 in brackets; the port is 5672 with TLS too.
             ("rabbit://[fe80::1]", vec![host("fe80::1", 5672, "guest", "guest")]),
+            ("rabbit://u:p@h/?ssl=1", vec![host("h", 5672, "u", "p")]),
         ] {
             assert_eq!(parse_plain(url).unwrap().hosts, expected, "{url}");
         }
@@ -177,21 +199,53 @@ mod tests {
 
     #[test]
     fn virtual_hosts_follow_oslos_rules() {
-        for (path, expected) in
-            [("", "/"), ("/", "/"), ("//", "/"), ("/%2F", "/"), ("/vh", "vh"), ("/a/b", "a/b"), ("/a%2Fb", "a/b")]
-        {
+        for (path, expected) in [
+            ("", "/"),
+            ("/", "/"),
+            ("//", "/"),
+            ("/%2F", "/"),
+            ("/vh", "vh"),
+            ("/a/b", "a/b"),
+            ("/a%2Fb", "a/b"),
+            ("/vh?ssl=0", "vh"),
+            ("/v%20h%C3%BC", "v hü"),
+        ] {
             assert_eq!(parse_plain(&format!("rabbit://h{path}")).unwrap().virtual_host, expected, "{path}");
         }
     }
 
     #[test]
-    fn the_query_overrides_options_and_is_strict() {
+    fn the_query_overrides_options_typed_like_them() {
         let mut rabbit = RabbitOptions::default();
         parse("rabbit://h/?ssl=1&ssl_ca_file=%2Fetc%2Fca.pem&heartbeat_timeout_threshold=7", &mut rabbit).unwrap();
         assert!(rabbit.ssl);
         assert_eq!((rabbit.ssl_ca_file.as_str(), rabbit.heartbeat_timeout_threshold), ("/etc/ca.pem", 7));
-        assert!(parse_plain("rabbit://h/?heartbeat_in_pthread=1").unwrap_err().contains("heartbeat_in_pthread"));
-        assert!(parse_plain("rabbit://h/?ssl=maybe").is_err());
+        for (query, ssl) in
+            [("ssl=true", true), ("ssl=Yes", true), ("ssl=on", true), ("ssl=0", false), ("ssl=off", false)]
+        {
+            let mut rabbit = RabbitOptions::default();
+            parse(&format!("rabbit://h/?{query}"), &mut rabbit).unwrap();
+            assert_eq!(rabbit.ssl, ssl, "{query}");
+        }
+        // Repeated names are joined, which is a value only where the option is a text. No value is no option.
+        let mut rabbit = RabbitOptions { ssl_ca_file: "/from/file".into(), ..RabbitOptions::default() };
+        parse("rabbit://h/?ssl_ca_file=&ssl_cert_file=/a&ssl_cert_file=/b&ssl_key_file", &mut rabbit).unwrap();
+        assert_eq!((rabbit.ssl_ca_file.as_str(), rabbit.ssl_cert_file.as_str()), ("/from/file", "/a,/b"));
+        assert_eq!(rabbit.ssl_key_file, "");
+        for (query, part) in [
+            ("ssl=1&ssl=1", "ssl must be true or false"),
+            ("ssl=maybe", "ssl must be true or false"),
+            ("heartbeat_timeout_threshold=7.5", "heartbeat_timeout_threshold must be a whole number"),
+            ("kombu_reconnect_delay=soon", "kombu_reconnect_delay must be a number"),
+            ("heartbeat_rate=often", "heartbeat_rate must be a whole number"),
+            ("rabbit_login_method=MAGIC", "rabbit_login_method must be"),
+            ("heartbeat_in_pthread=1", "no option \"heartbeat_in_pthread\""),
+            ("rpc_response_timeout=60", "no option \"rpc_response_timeout\""),
+            ("SSL=1", "no option \"SSL\""),
+        ] {
+            let why = parse_plain(&format!("rabbit://h/?{query}")).unwrap_err();
+            assert!(why.contains(part), "{query}: {why}");
+        }
     }
 
     #[test]
@@ -199,6 +253,8 @@ mod tests {
         for url in [
             "amqps://u:geheim@h",
             "rabbit:u:geheim@h",
+            "rabbits://u:geheim@h",
+            "u:geheim@h",
             "rabbit://u:geheim@h:",
             "rabbit://u:geheim@h:99999",
             "rabbit://u:geheim#@h",

@@ -54,8 +54,6 @@ fn rabbit(v: &mut Values) -> RabbitOptions {
         ssl_ca_file: written(v.path(RABBIT, "ssl_ca_file")),
         ssl_cert_file: written(ssl_cert_file),
         ssl_key_file: written(ssl_key_file),
-        // Our own fanout and reply queues are exclusive: they vanish without it.
-        rabbit_transient_queues_ttl: RabbitOptions::default().rabbit_transient_queues_ttl,
     };
     if rabbit.rabbit_quorum_queue && rabbit.amqp_auto_delete {
         v.refuse(

@@ -10,7 +10,8 @@ use super::file::{Entry, MAX_FAULTS, Written};
 use super::options::{Kind, OptionSpec};
 use super::references::substitute;
 use super::suggest::nearest;
-use super::table::{OPTIONS, WITHOUT_EFFECT};
+use super::table::{OPTIONS, RABBIT, WITHOUT_EFFECT};
+use crate::bus::RabbitOptions;
 
 /// References within references followed so far and no further: two options may name each other.
 const MAX_DEPTH: usize = 8;
@@ -252,7 +253,10 @@ fn did_you_mean(word: &str, known: &[&str]) -> String {
 }
 
 fn is_without_effect(entry: &Entry) -> bool {
-    WITHOUT_EFFECT.iter().any(|(section, names)| *section == entry.section && names.contains(&entry.key.as_str()))
+    (entry.section == RABBIT && RabbitOptions::is_without_effect(&entry.key))
+        || WITHOUT_EFFECT
+            .iter()
+            .any(|(section, names)| *section == entry.section && names.contains(&entry.key.as_str()))
 }
 
 /// The sentence about an option or a section that does not exist.

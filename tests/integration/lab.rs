@@ -310,22 +310,47 @@ impl<T> Soon<T> for tokio::sync::mpsc::UnboundedReceiver<T> {
     }
 }
 
-/// The Python environment of the tests.
-fn venv() -> &'static Path {
-    static VENV: OnceLock<PathBuf> = OnceLock::new();
-    VENV.get_or_init(|| {
-        let made = std::process::Command::new(root().join("tools/venv"))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("tools/venv");
-        assert!(made.status.success(), "tools/venv failed");
-        PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
-    })
+/// Which oslo.messaging a peer runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oslo {
+    /// The newest.
+    Newest,
+    /// 14.0, as Debian 12 ships it.
+    Debian12,
 }
 
-/// The interpreter of that environment.
+impl Oslo {
+    /// Every one that the tests run against.
+    pub const ALL: [Self; 2] = [Self::Newest, Self::Debian12];
+
+    /// The environment it is installed in, made on first use.
+    fn venv(self) -> &'static Path {
+        static NEWEST: OnceLock<PathBuf> = OnceLock::new();
+        static DEBIAN12: OnceLock<PathBuf> = OnceLock::new();
+        let (made, name): (_, &[&str]) = match self {
+            Self::Newest => (&NEWEST, &[]),
+            Self::Debian12 => (&DEBIAN12, &["oslo14"]),
+        };
+        made.get_or_init(|| {
+            let made = std::process::Command::new(root().join("tools/venv"))
+                .args(name)
+                .stderr(Stdio::inherit())
+                .output()
+                .expect("tools/venv");
+            assert!(made.status.success(), "tools/venv failed");
+            PathBuf::from(String::from_utf8(made.stdout).expect("a path").trim())
+        })
+    }
+
+    /// Its interpreter.
+    async fn python(self) -> PathBuf {
+        tokio::task::spawn_blocking(move || self.venv()).await.expect("the Python environment").join("bin/python")
+    }
+}
+
+/// The interpreter with everything the tests need.
 pub async fn python() -> PathBuf {
-    tokio::task::spawn_blocking(venv).await.expect("the Python environment").join("bin/python")
+    Oslo::Newest.python().await
 }
 
 /// A process with the real oslo.messaging; see `tests/python/oslo_peer.py`. Killed when dropped.
@@ -338,16 +363,22 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts one on any transport.
+    /// Starts the newest on any transport.
     pub async fn start(url: &str, options: &[&str]) -> Self {
-        let python = python().await;
+        Self::start_as(Oslo::Newest, url, options).await
+    }
+
+    /// Starts a certain one on any transport.
+    pub async fn start_as(oslo: Oslo, url: &str, options: &[&str]) -> Self {
+        let python = oslo.python().await;
         let mut command = Command::new(python);
         command.arg(root().join("tests/python/oslo_peer.py")).args(["--url", url]).env("PYTHONWARNINGS", "ignore");
         for option in options {
             command.args(["--option", option]);
         }
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("the peer runs");
+        // A group of its own: use_queue_manager looks for the leader of its group, and ours may be gone.
+        command.process_group(0).kill_on_drop(true);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the peer runs");
         let stdin = child.stdin.take().expect("stdin");
         let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
         let mut peer = Self { child, stdin, lines, events: std::collections::VecDeque::new() };
@@ -386,6 +417,11 @@ impl Peer {
         let line = self.line().await;
         assert!(line.get("event").is_some(), "an event was expected, not {line}");
         line
+    }
+
+    /// Drops what its server or listener received and nobody asked for.
+    pub fn forget_events(&mut self) {
+        self.events.clear();
     }
 
     /// Like [`Peer::command`], for commands that must succeed.

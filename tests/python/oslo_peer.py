@@ -4,11 +4,15 @@
     oslo_peer.py --url rabbit://... [--option NAME=VALUE]...      (options of [oslo_messaging_rabbit])
 
 Commands, by their member "do":
-    serve   exchange, topic, server                 methods of Endpoint, in namespace null and "special" (version 2.3)
+    serve   exchange, topic, server, and optionally ping (rpc_ping_enabled): methods of Endpoint, in namespace null and
+            "special" (version 2.3)
     call    exchange, topic, method, args, context, and optionally server, namespace, version, timeout, monitor, exmods
     cast    the same, and optionally fanout
-    listen  exchange, topics                        a notification listener
-    notify  exchange, topic, publisher_id, event_type, payload
+    listen  exchange, topics, and optionally pool, requeue: a notification listener of info and error; the event types
+            in requeue are given back to the queue once
+    notify  exchange, topic, publisher_id, event_type, payload, and optionally priority, driver
+    stop    stops what it serves and listens to
+Every command may have url and options, another transport than the command line's.
 An answer is {"answer": ...} or {"error": class, "message": ..., "exc_type": ..., "value": ...}.
 What a server or listener receives comes in between as {"event": "request"|"notification", ...}.
 Ends with its standard input.
@@ -19,12 +23,15 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 
 import oslo_messaging
+from oslo_concurrency import lockutils
 from oslo_config import cfg
 from oslo_messaging import conffixture
+from oslo_messaging.rpc import dispatcher
 
 OUT = threading.Lock()
 
@@ -65,6 +72,9 @@ class Endpoint:
     def huge(self, context):
         return 2**70
 
+    def _private(self, context):
+        return "secret"
+
     def tell(self, context, **kwargs):
         say({"event": "request", "method": "tell", "args": kwargs, "context": context})
 
@@ -77,10 +87,16 @@ class Special(Endpoint):
 
 
 class Listener:
-    def info(self, context, publisher_id, event_type, payload, metadata):
+    """What a Python notification listener hears."""
+
+    def __init__(self, requeue):
+        self.requeue = set(requeue)
+
+    def hear(self, priority, context, publisher_id, event_type, payload, metadata):
         say(
             {
                 "event": "notification",
+                "priority": priority,
                 "publisher_id": publisher_id,
                 "event_type": event_type,
                 "payload": payload,
@@ -88,30 +104,39 @@ class Listener:
                 "context": context,
             }
         )
+        if event_type in self.requeue:
+            self.requeue.remove(event_type)
+            return oslo_messaging.NotificationResult.REQUEUE
+        return oslo_messaging.NotificationResult.HANDLED
+
+    def info(self, *heard):
+        return self.hear("info", *heard)
+
+    def error(self, *heard):
+        return self.hear("error", *heard)
 
 
 class Peer:
     def __init__(self, url, options):
         self.url = url
         self.options = options
-        self.kept = []
+        self.transports = {}
+        self.servers = []
 
-    def conf(self):
+    def conf(self, command):
         conf = cfg.ConfigOpts()
         conf([], project="peer")
         conffixture.ConfFixture(conf)  # registers the options
-        for name, value in self.options.items():
+        for name, value in {**self.options, **command.get("options", {})}.items():
             conf.set_override(name, value, group="oslo_messaging_rabbit")
         return conf
 
-    def transport(self, exchange, make=oslo_messaging.get_rpc_transport, **kwargs):
-        key = (exchange, make, tuple(sorted(kwargs.items())))
-        for known, transport in self.kept:
-            if known == key:
-                return transport
-        transport = make(self.conf(), url=self.url, **kwargs)
-        self.kept.append((key, transport))
-        return transport
+    def transport(self, command, make=oslo_messaging.get_rpc_transport, **kwargs):
+        wanted = {name: command.get(name) for name in ("url", "options", "exchange", "exmods")}
+        key = (make.__name__, json.dumps(wanted, sort_keys=True))
+        if key not in self.transports:
+            self.transports[key] = make(self.conf(command), url=command.get("url", self.url), **kwargs)
+        return self.transports[key]
 
     def client(self, command):
         target = oslo_messaging.Target(
@@ -122,10 +147,10 @@ class Peer:
             version=command.get("version"),
             fanout=command.get("fanout"),
         )
-        transport = self.transport(command["exchange"], allowed_remote_exmods=tuple(command.get("exmods", ())))
-        return oslo_messaging.get_rpc_client(
-            transport, target, timeout=command.get("timeout", 20), call_monitor_timeout=command.get("monitor")
-        )
+        transport = self.transport(command, allowed_remote_exmods=tuple(command.get("exmods", ())))
+        # Releases before 14.1 have no get_rpc_client, newer ones warn about the class.
+        make = getattr(oslo_messaging, "get_rpc_client", None) or oslo_messaging.RPCClient
+        return make(transport, target, timeout=command.get("timeout", 20), call_monitor_timeout=command.get("monitor"))
 
     def do_call(self, command):
         args = decoded(command.get("args", {}))
@@ -136,25 +161,46 @@ class Peer:
 
     def do_serve(self, command):
         target = oslo_messaging.Target(exchange=command["exchange"], topic=command["topic"], server=command["server"])
+        # The dispatcher asks the global configuration, whatever transport it has.
+        cfg.CONF.register_opts(dispatcher._dispatcher_opts)
+        cfg.CONF.set_override("rpc_ping_enabled", command.get("ping", False))
         server = oslo_messaging.get_rpc_server(
-            self.transport(command["exchange"]), target, [Endpoint(), Special()], executor="threading"
+            self.transport(command), target, [Endpoint(), Special()], executor="threading"
         )
-        server.start()
-        self.kept.append((None, server))
+        self.start(server)
 
     def do_listen(self, command):
-        transport = self.transport(command["exchange"], oslo_messaging.get_notification_transport)
+        transport = self.transport(command, oslo_messaging.get_notification_transport)
         targets = [oslo_messaging.Target(exchange=command["exchange"], topic=topic) for topic in command["topics"]]
-        listener = oslo_messaging.get_notification_listener(transport, targets, [Listener()], executor="threading")
-        listener.start()
-        self.kept.append((None, listener))
+        listener = oslo_messaging.get_notification_listener(
+            transport,
+            targets,
+            [Listener(command.get("requeue", ()))],
+            executor="threading",
+            allow_requeue=True,
+            pool=command.get("pool"),
+        )
+        self.start(listener)
+
+    def start(self, server):
+        server.start()
+        self.servers.append(server)
+
+    def do_stop(self, command):
+        while self.servers:
+            server = self.servers.pop()
+            server.stop()
+            server.wait()
 
     def do_notify(self, command):
-        transport = self.transport(command["exchange"], oslo_messaging.get_notification_transport)
+        transport = self.transport(command, oslo_messaging.get_notification_transport)
         notifier = oslo_messaging.Notifier(
-            transport, publisher_id=command["publisher_id"], driver="messagingv2", topics=[command["topic"]]
+            transport,
+            publisher_id=command["publisher_id"],
+            driver=command.get("driver", "messagingv2"),
+            topics=[command["topic"]],
         )
-        notifier.info({}, command["event_type"], command["payload"])
+        getattr(notifier, command.get("priority", "info"))({}, command["event_type"], command["payload"])
 
     def obey(self, command):
         return getattr(self, "do_" + command["do"])(command)
@@ -172,6 +218,8 @@ def main():
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     # The failures that tests provoke would fill the output; PEER_LOG=WARNING shows them.
+    # For the names of use_queue_manager.
+    lockutils.set_defaults(tempfile.mkdtemp(prefix="oslo-peer-"))
     logging.basicConfig(level=os.environ.get("PEER_LOG", "CRITICAL"), stream=sys.stderr)
     options = dict(option.split("=", 1) for option in arguments.option)
     words = {"true": True, "false": False}

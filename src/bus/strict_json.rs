@@ -2,28 +2,60 @@
 //!
 //! Python writes `NaN`, `Infinity` and integers of any size. The first two are no JSON, and the last would silently become a
 //! rounded float here. A text with any of them is *inexact*: it is refused, but read far enough to say so to the caller.
+//!
+//! A text of small values takes up to a hundred times its size in memory, which its limit says nothing about: what its values
+//! will take is counted before they are made.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
+/// What one value in a list or object takes at most, in bytes: its place in a list that has just grown.
+const VALUE_BYTES: usize = 96;
+/// What an object takes beside its members: a leaf of the tree that `serde_json` keeps them in.
+const OBJECT_BYTES: usize = 640;
+
 /// Why a text was refused.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Unreadable {
+    /// Its values would take more memory than allowed.
+    TooMuch,
     /// Not JSON, or nested too deeply.
     Syntax(String),
     /// JSON but for numbers that cannot be held exactly; here with null in their place.
     Inexact(Value),
 }
 
-/// Reads `text`.
-pub(crate) fn parse(text: &str) -> Result<Value, Unreadable> {
+/// Reads `text`, whose values (their texts not counted) may take `room` bytes of memory.
+pub(crate) fn parse(text: &str, room: usize) -> Result<Value, Unreadable> {
+    if room_for(text) > room {
+        return Err(Unreadable::TooMuch);
+    }
     let exact = without_inexact_numbers(text);
     let value = serde_json::from_str(&exact).map_err(|error| Unreadable::Syntax(error.to_string()))?;
     match exact {
         Cow::Borrowed(_) => Ok(value),
         Cow::Owned(_) => Err(Unreadable::Inexact(value)),
     }
+}
+
+/// The memory that the values of `text` take at most, in bytes, their texts not counted. Does not otherwise judge the text.
+pub(crate) fn room_for(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut room: usize = 0;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        at = match byte {
+            b'"' => end_of_string(bytes, at),
+            _ => at + 1,
+        };
+        room += match byte {
+            b'{' => OBJECT_BYTES,
+            b'[' | b',' => VALUE_BYTES,
+            _ => 0,
+        };
+    }
+    room
 }
 
 /// `text` with null for every number that Rust cannot hold exactly; borrowed when there is none. Does not otherwise judge the text.
@@ -98,11 +130,22 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    const ROOM: usize = 64 * 1024;
+
+    #[test]
+    fn values_that_would_take_too_much_are_not_made() {
+        let text = format!("[{}0]", "{\"a,[{\":0},".repeat(10));
+        let needed = room_for(&text);
+        assert_eq!(needed, 10 * (OBJECT_BYTES + VALUE_BYTES) + VALUE_BYTES);
+        assert!(parse(&text, needed).is_ok());
+        assert_eq!(parse(&text, needed - 1), Err(Unreadable::TooMuch));
+    }
+
     #[test]
     fn ordinary_json_is_read_as_it_is() {
         let text = r#"{"a": [1, -2.5e3, 18446744073709551615, -9223372036854775808], "NaN \" 99999999999999999999": "Infinity"}"#;
         assert_eq!(
-            parse(text),
+            parse(text, ROOM),
             Ok(json!({"a": [1, -2.5e3, u64::MAX, i64::MIN], "NaN \" 99999999999999999999": "Infinity"}))
         );
     }
@@ -113,7 +156,7 @@ mod tests {
         {
             let text = format!(r#"{{"_msg_id": "m", "x": [{token}], "y": {token}}}"#);
             assert_eq!(
-                parse(&text),
+                parse(&text, ROOM),
                 Err(Unreadable::Inexact(json!({"_msg_id": "m", "x": [null], "y": null}))),
                 "{token}"
             );
@@ -122,19 +165,19 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        assert!(matches!(parse(&"[".repeat(100_000)), Err(Unreadable::Syntax(_))));
-        assert!(matches!(parse("{\"a\": \"\\"), Err(Unreadable::Syntax(_))));
+        assert!(matches!(parse(&"[".repeat(100_000), usize::MAX), Err(Unreadable::Syntax(_))));
+        assert!(matches!(parse("{\"a\": \"\\", ROOM), Err(Unreadable::Syntax(_))));
     }
 
     proptest! {
         #[test]
         fn any_text_is_judged_without_a_panic(text in "\\PC{0,60}|[\\[\\]{}:,\"\\\\0-9eE.+NaInfity-]{0,60}") {
-            let _ = parse(&text);
+            let _ = parse(&text, ROOM);
         }
 
         #[test]
         fn integers_are_exact_or_refused(number in any::<i128>()) {
-            match parse(&number.to_string()) {
+            match parse(&number.to_string(), ROOM) {
                 Ok(value) => prop_assert_eq!(value.to_string(), number.to_string()),
                 Err(Unreadable::Inexact(value)) => {
                     prop_assert!(value.is_null());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::text::display_safe_to;
+
 /// What a [`super::Bus`] is started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BusOptions {
@@ -228,7 +230,7 @@ impl RabbitOptions {
             other if WITHOUT_EFFECT.contains(&other) => {
                 tracing::warn!(option = other, "this option of oslo.messaging has no effect here")
             }
-            other => return Err(format!("[oslo_messaging_rabbit] has no option {other:?}")),
+            other => return Err(format!("[oslo_messaging_rabbit] has no option {:?}", display_safe_to(other, 64))),
         }
         Ok(())
     }
@@ -262,32 +264,34 @@ fn boolean(name: &str, value: &str) -> Result<bool, String> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" | "on" | "yes" => Ok(true),
         "false" | "0" | "off" | "no" => Ok(false),
-        _ => Err(format!("{name} must be true or false, not {value:?}")),
+        _ => Err(format!("{name} must be true or false, not {:?}", display_safe_to(value, 64))),
     }
 }
 
 fn number(name: &str, value: &str, max: u32) -> Result<u32, String> {
     match value.trim().parse::<u32>() {
         Ok(number) if number <= max => Ok(number),
-        _ => Err(format!("{name} must be a whole number from 0 to {max}, not {value:?}")),
+        _ => Err(format!("{name} must be a whole number from 0 to {max}, not {:?}", display_safe_to(value, 64))),
     }
 }
 
 fn number16(name: &str, value: &str) -> Result<u16, String> {
-    value.trim().parse().map_err(|_| format!("{name} must be a whole number from 0 to {}, not {value:?}", u16::MAX))
+    value.trim().parse().map_err(|_| {
+        format!("{name} must be a whole number from 0 to {}, not {:?}", u16::MAX, display_safe_to(value, 64))
+    })
 }
 
 fn seconds(name: &str, value: &str) -> Result<f64, String> {
     match value.trim().parse::<f64>() {
         Ok(number) if (0.0..=86_400.0).contains(&number) => Ok(number),
-        _ => Err(format!("{name} must be a number of seconds from 0 to 86400, not {value:?}")),
+        _ => Err(format!("{name} must be a number of seconds from 0 to 86400, not {:?}", display_safe_to(value, 64))),
     }
 }
 
 fn login_method(name: &str, value: &str) -> Result<String, String> {
     match value.to_ascii_uppercase().as_str() {
         known @ ("PLAIN" | "AMQPLAIN" | "EXTERNAL") => Ok(known.to_owned()),
-        _ => Err(format!("{name} must be PLAIN, AMQPLAIN or EXTERNAL, not {value:?}")),
+        _ => Err(format!("{name} must be PLAIN, AMQPLAIN or EXTERNAL, not {:?}", display_safe_to(value, 64))),
     }
 }
 

@@ -22,6 +22,8 @@ mod declare;
 mod envelope;
 mod error;
 mod failure;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod message;
 mod notifier;
 mod options;

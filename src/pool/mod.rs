@@ -5,6 +5,8 @@
 
 pub mod cache;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 
 use std::path::PathBuf;
 use std::sync::Arc;

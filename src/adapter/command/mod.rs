@@ -6,6 +6,8 @@
 
 mod batch;
 mod confine;
+#[cfg(test)]
+mod fuzz;
 mod job;
 mod launch;
 mod manifest;

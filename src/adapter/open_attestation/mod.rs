@@ -7,6 +7,8 @@
 mod batch;
 mod client;
 mod culprits;
+#[cfg(test)]
+mod fuzz;
 mod reply;
 mod report;
 mod settings;

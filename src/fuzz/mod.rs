@@ -68,7 +68,12 @@ pub(crate) fn fuzz(target: &Target<'_>) {
     // Half of the mutants of JSON stay JSON: bytes changed at random rarely get past its reader.
     let cuts = prop_oneof![Just(Vec::new()), prop::collection::vec(any::<Cut>(), 1..5)];
     let recipes = (any::<Index>(), prop::collection::vec(any::<Graft>(), 0..5), cuts);
-    let config = ProptestConfig { failure_persistence: None, max_shrink_iters: 2_000, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 2_000,
+        max_shrink_time: 20_000,
+        ..ProptestConfig::default()
+    };
     let outcome = TestRunner::new(config).run(&recipes, |recipe| {
         judge(target, &mutant(&recipe));
         Ok(())

@@ -145,13 +145,20 @@ fn a_changed_publication_raises_nobody() {
         let held = cache.pools().unwrap();
         assert!(*held == before || *held == after, "{held:?}");
     };
-    fuzz(&Target { name: "publications", seeds: vec![delta, heartbeat], words: WORDS, memory: MEMORY, judge: &judge });
+    let mut seeds = vec![delta, heartbeat];
+    // Signed by somebody else, or for another level.
+    let raised =
+        BTreeMap::from([(pool(), BTreeMap::from([(node(2), Some(member(Level::Trusted, 1_795_330_000_000)))]))]);
+    seeds.push(Said::by_nodes().body("pool_delta", &Delta { changes: raised, ..said.delta.clone() }));
+    fuzz(&Target { name: "publications", seeds, words: WORDS, memory: MEMORY, judge: &judge });
 }
 
 #[test]
 fn content_that_nodes_itself_got_wrong_never_breaks_a_cache() {
     let said = Said::by_nodes();
-    let seeds = [json!(said.snapshot), json!(said.delta), json!(said.heartbeat)];
+    let older = Snapshot { version: 9, ..said.snapshot.clone() };
+    let earlier = Snapshot { epoch: 4, version: 99, ..said.snapshot.clone() };
+    let seeds = [json!(said.snapshot), json!(older), json!(earlier), json!(said.delta), json!(said.heartbeat)];
     let seeds = seeds.iter().map(|content| content.to_string().into_bytes()).collect();
     let judge = |body: &[u8]| {
         let mut cache = said.cache();

@@ -132,5 +132,7 @@ fn only_what_was_signed_is_carried_out() {
         "somebody",
     ];
     let memory = Memory { per_byte: 400, fixed: 256 * 1024 };
-    fuzz(&Fuzzed { name: "gate", seeds: vec![good, listing], words: &words, memory, judge: &judge });
+    // Signed, but by a key that nobody trusts.
+    let forged = Peer::trusted_as("operator").body(Topic::Nodes, "node_quarantine", Map::new(), false);
+    fuzz(&Fuzzed { name: "gate", seeds: vec![good, listing, forged], words: &words, memory, judge: &judge });
 }

@@ -44,6 +44,10 @@ const WORDS: &[&str] = &[
     "e06e5b289f834734ec3f0eb3ede7a6e7",
 ];
 
+/// Signatures of somebody without a key: none, too short, as long as a good one.
+const FORGED: &[&str] =
+    &["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="];
+
 /// The members `name` of the vectors' cases, or the cases themselves.
 fn vectors(text: &str, name: Option<&str>) -> Vec<Vec<u8>> {
     let vectors: Value = serde_json::from_str(text).unwrap();
@@ -61,6 +65,11 @@ fn no_changed_document_is_believed() {
     }
     let mut seeds = vectors(include_str!("../../../tests/vectors/documents.json"), Some("document"));
     seeds.extend(sealed.iter().map(|document| json!(document).to_string().into_bytes()));
+    for signature in FORGED {
+        let body = sealed[0].body.replace("compute-1", "compute-3");
+        let document = SignedDocument { body, signature: (*signature).to_owned(), ..sealed[0].clone() };
+        seeds.push(json!(document).to_string().into_bytes());
+    }
     let (store, deployment) = (store(), deployment());
     let believed = Cell::new(0);
     let judge = |text: &[u8]| {
@@ -107,7 +116,14 @@ fn no_changed_request_is_believed() {
             assert!(digests.contains(&hex::encode(verified.digest)), "{request:?}");
         }
     };
-    fuzz(&Target { name: "signed_requests", seeds: vectors, words: WORDS, memory: MEMORY, judge: &judge });
+    let mut seeds = vectors;
+    for signature in FORGED {
+        let mut request: Value = serde_json::from_slice(&seeds[0]).unwrap();
+        request["args"]["forged"] = json!(true);
+        request["auth"]["signature"] = json!(signature);
+        seeds.push(request.to_string().into_bytes());
+    }
+    fuzz(&Target { name: "signed_requests", seeds, words: WORDS, memory: MEMORY, judge: &judge });
     assert!(believed.get() > 0);
 }
 
@@ -116,7 +132,12 @@ fn no_changed_reply_is_believed() {
     let (digest, result) =
         ([7; 32], json!({"level": "untrusted", "nodes": ["compute-1", {"since": 1_795_320_000_123_i64}]}));
     let auth = sign_reply(&checks(), "mid", &digest, ReplyOutcome::Result(&result)).unwrap();
-    let seed = json!({ "result": result, "spice_auth": auth }).to_string().into_bytes();
+    let mut seeds = vec![json!({ "result": result, "spice_auth": auth }).to_string().into_bytes()];
+    for signature in FORGED {
+        let mut auth = auth.clone();
+        auth["signature"] = json!(signature);
+        seeds.push(json!({ "result": { "level": "trusted" }, "spice_auth": auth }).to_string().into_bytes());
+    }
     let (store, deployment) = (store(), deployment());
     let expected =
         ExpectedReply { deployment: &deployment, request_id: "mid", request_digest: &digest, role: &Role::Checks };
@@ -133,7 +154,7 @@ fn no_changed_reply_is_believed() {
             }
         }
     };
-    fuzz(&Target { name: "signed_replies", seeds: vec![seed], words: WORDS, memory: MEMORY, judge: &judge });
+    fuzz(&Target { name: "signed_replies", seeds, words: WORDS, memory: MEMORY, judge: &judge });
     assert!(believed.get() > 0);
 }
 

@@ -92,7 +92,9 @@ fn no_changed_document_is_believed() {
 
 #[test]
 fn no_changed_request_is_believed() {
-    let vectors = vectors(include_str!("../../../tests/vectors/requests.json"), None);
+    let mut vectors = vectors(include_str!("../../../tests/vectors/requests.json"), None);
+    // Those that are refused were signed too, for another delivery; they say no digest.
+    vectors.retain(|case| serde_json::from_slice::<Value>(case).unwrap().get("digest").is_some());
     let digests: Vec<String> = vectors
         .iter()
         .map(|case| serde_json::from_slice::<Value>(case).unwrap()["digest"].as_str().unwrap_or_default().to_owned())

@@ -167,9 +167,7 @@ class Meter:
 def warn_of(others):
     """Says so when the machine was too busy with other things for the figures to mean much."""
     if others > 0.2:
-        print(
-            f"NOTE  everybody else had {others:.0%} of this machine: repeat on a quiet one before believing a MISS or a PASS"
-        )
+        print(f"NOTE  everybody else had {others:.0%} of this machine: repeat on a quiet one before believing this")
 
 
 def verdict(holds):

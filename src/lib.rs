@@ -81,6 +81,9 @@ pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod fuzz;
 pub mod names;
 pub mod nodes;
 pub mod pool;

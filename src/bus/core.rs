@@ -46,7 +46,7 @@ pub(crate) enum Origin {
 impl Core {
     /// Takes the message out of its envelope.
     pub(crate) fn open(&self, delivery: &AmqpDelivery) -> Result<serde_json::Map<String, serde_json::Value>, Refusal> {
-        envelope::decode(body_kind(&delivery.properties), &delivery.data, self.options.max_message_bytes)
+        envelope::decode_request(body_kind(&delivery.properties), &delivery.data, self.options.max_message_bytes)
     }
 
     /// The request as the dispatcher sees it.

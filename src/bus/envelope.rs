@@ -2,13 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{compression, python_json};
+use super::compression;
+use super::python_json::{self, Unreadable};
 use crate::text::display_safe;
 
 /// The only content type that oslo.messaging's peers accept.
 pub(crate) const CONTENT_TYPE: &str = "application/json";
 /// The text encoding of every body.
 pub(crate) const CONTENT_ENCODING: &str = "utf-8";
+/// How many times the limit on a message's size the values in it may take of memory.
+const ROOM_OF_REQUESTS: usize = 4;
+const ROOM_OF_REPLIES: usize = 16;
 /// The version of the envelope that is sent.
 const VERSION: &str = "2.0";
 
@@ -42,8 +46,20 @@ pub(crate) fn encode(message: &Map<String, Value>) -> Vec<u8> {
     format!("{{\"oslo.version\": \"{VERSION}\", \"oslo.message\": {inner}}}").into_bytes()
 }
 
-/// Takes the inner message out of a body of at most `limit` bytes, before and after decompression.
+/// Takes the inner message of a reply out of a body of at most `limit` bytes, before and after decompression. There is room for
+/// what the largest answers hold: every node of a cloud.
 pub(crate) fn decode(kind: BodyKind<'_>, body: &[u8], limit: usize) -> Result<Map<String, Value>, Refusal> {
+    decode_within(kind, body, limit, limit.saturating_mul(ROOM_OF_REPLIES))
+}
+
+/// Takes the inner message of a request out of a body of at most `limit` bytes, before and after decompression. Anybody may send
+/// one, so it is given less room than a reply.
+pub(crate) fn decode_request(kind: BodyKind<'_>, body: &[u8], limit: usize) -> Result<Map<String, Value>, Refusal> {
+    decode_within(kind, body, limit, limit.saturating_mul(ROOM_OF_REQUESTS))
+}
+
+/// `room`: the memory that the message's values may take, in bytes, their texts not counted.
+fn decode_within(kind: BodyKind<'_>, body: &[u8], limit: usize, room: usize) -> Result<Map<String, Value>, Refusal> {
     if body.len() > limit {
         let detail = format!("it has {} bytes, more than the limit of {limit}; send less at a time", body.len());
         return Err(Refusal::new("too_large", detail));
@@ -65,7 +81,7 @@ pub(crate) fn decode(kind: BodyKind<'_>, body: &[u8], limit: usize) -> Result<Ma
     if !is_utf8 && !text.is_ascii() {
         return Err(Refusal::new("content_encoding", "its content encoding is not utf-8"));
     }
-    let mut outer = object(text)?;
+    let mut outer = object(text, room)?;
     if !(outer.contains_key("oslo.version") && outer.contains_key("oslo.message")) {
         return Ok(outer);
     }
@@ -74,7 +90,7 @@ pub(crate) fn decode(kind: BodyKind<'_>, body: &[u8], limit: usize) -> Result<Ma
         _ => return Err(Refusal::new("envelope_version", "its envelope is not of version 2.0")),
     }
     match outer.remove("oslo.message") {
-        Some(Value::String(inner)) => object(&inner),
+        Some(Value::String(inner)) => object(&inner, room),
         _ => Err(Refusal::new("envelope", "its oslo.message is not a string")),
     }
 }
@@ -85,11 +101,17 @@ fn version_is_accepted(version: &str) -> bool {
     matches!(parts.as_deref(), Some([2, 0] | [2, 0, 0]))
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, Refusal> {
-    match python_json::parse(text) {
+fn object(text: &str, room: usize) -> Result<Map<String, Value>, Refusal> {
+    match python_json::parse(text, room) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(Refusal::new("not_object", "it is not a JSON object")),
-        Err(error) => Err(Refusal::new("not_json", format!("it is not JSON: {}", display_safe(&error)))),
+        Err(Unreadable::TooMuch) => {
+            let detail = format!("its values would take more than {room} bytes of memory; send less at a time");
+            Err(Refusal::new("too_large", detail))
+        }
+        Err(Unreadable::Syntax(error)) => {
+            Err(Refusal::new("not_json", format!("it is not JSON: {}", display_safe(&error))))
+        }
     }
 }
 

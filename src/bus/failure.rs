@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::room::room_for;
 use crate::text::display_safe;
 
 /// The module name of SPICE's own failures. No caller allows it, so a Python caller gets `RemoteError` with
@@ -17,6 +18,9 @@ pub const BUILTINS: &str = "builtins";
 
 /// Most traceback lines kept of a peer's failure.
 const MAX_TRACEBACK_LINES: usize = 200;
+
+/// Most memory that the values in a peer's failure may take, in bytes.
+const MAX_FAILURE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A method that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +114,7 @@ impl Failure {
     /// Reads the `failure` member of a reply. Whatever it holds, the caller learns that the call failed.
     pub(crate) fn from_wire(member: &Value) -> Self {
         let decoded = match member {
+            Value::String(text) if room_for(text) > MAX_FAILURE_BYTES => None,
             Value::String(text) => serde_json::from_str::<WireFailure>(text).ok(),
             other => WireFailure::deserialize(other).ok(),
         };

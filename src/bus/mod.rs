@@ -41,6 +41,8 @@ mod declare;
 mod envelope;
 mod error;
 mod failure;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod liveness;
 mod message;
 mod mismatch;
@@ -52,6 +54,7 @@ mod python_json;
 mod rabbit_options;
 mod replies;
 mod reply;
+mod room;
 mod rpc_server;
 mod server;
 mod service;

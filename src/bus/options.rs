@@ -19,7 +19,8 @@ pub struct BusOptions {
     pub notifications: NotificationOptions,
     /// How long one publish waits for a connection and for the broker's confirmation.
     pub publish_timeout: Duration,
-    /// Largest message sent or accepted, in bytes; larger ones are refused.
+    /// Largest message sent or accepted, in bytes; larger ones are refused, and so are requests whose values would take four times
+    /// as much memory, and replies whose values would take sixteen times as much.
     pub max_message_bytes: usize,
     /// How many messages each queue that only SPICE declares may hold before it refuses more.
     pub work_queue_max_length: u32,

@@ -14,17 +14,31 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::room::room_for;
+
 /// What stands for half a surrogate pair.
 const REPLACEMENT: &str = "\\ufffd";
 /// `\uXXXX`
 const ESCAPE: usize = 6;
 
-/// Reads `text`.
+/// Why a text was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Its values would take more memory than allowed.
+    TooMuch,
+    /// No JSON, not even in Python, or nested too deeply: what is wrong, and where.
+    Syntax(String),
+}
+
+/// Reads `text`, whose values (their texts not counted) may take `room` bytes of memory.
 ///
 /// # Errors
-/// What is wrong with it, and where.
-pub(crate) fn parse(text: &str) -> Result<Value, String> {
-    serde_json::from_str(&as_json(text)).map_err(|error| error.to_string())
+/// [`Unreadable`].
+pub(crate) fn parse(text: &str, room: usize) -> Result<Value, Unreadable> {
+    if room_for(text) > room {
+        return Err(Unreadable::TooMuch);
+    }
+    serde_json::from_str(&as_json(text)).map_err(|error| Unreadable::Syntax(error.to_string()))
 }
 
 /// `text` with what Rust cannot hold replaced; borrowed when there is nothing. Does not otherwise judge the text.
@@ -134,12 +148,21 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    const ROOM: usize = 64 * 1024;
+
+    #[test]
+    fn values_that_would_take_too_much_are_not_made() {
+        let text = format!("[{}0]", "{},".repeat(10));
+        assert!(parse(&text, room_for(&text)).is_ok());
+        assert_eq!(parse(&text, room_for(&text) - 1), Err(Unreadable::TooMuch));
+    }
+
     #[test]
     fn ordinary_json_is_read_as_it_is() {
         let text = r#"{"a": [1, -2.5e3, 18446744073709551615, -9223372036854775808], "NaN \" 99999999999999999999": "Infinity"}"#;
         assert!(matches!(as_json(text), Cow::Borrowed(_)));
         assert_eq!(
-            parse(text),
+            parse(text, ROOM),
             Ok(json!({"a": [1, -2.5e3, u64::MAX, i64::MIN], "NaN \" 99999999999999999999": "Infinity"}))
         );
     }
@@ -149,7 +172,7 @@ mod tests {
         for token in ["NaN", "Infinity", "-Infinity", "18446744073709551616", "-9223372036854775809", "1e999", "-1E400"]
         {
             let text = format!(r#"{{"_msg_id": "m", "x": [{token}], "y": {token}}}"#);
-            assert_eq!(parse(&text), Ok(json!({"_msg_id": "m", "x": [token], "y": token})), "{token}");
+            assert_eq!(parse(&text, ROOM), Ok(json!({"_msg_id": "m", "x": [token], "y": token})), "{token}");
         }
     }
 
@@ -163,7 +186,7 @@ mod tests {
             (r#""\\ud800""#, "\\ud800"),
             (r#""\ud83dx\ude00""#, "\u{fffd}x\u{fffd}"),
         ] {
-            assert_eq!(parse(text), Ok(json!(seen)), "{text}");
+            assert_eq!(parse(text, ROOM), Ok(json!(seen)), "{text}");
         }
     }
 
@@ -184,22 +207,22 @@ mod tests {
             "\"\\",
             "{\"a\": \"\\",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, ROOM).is_err(), "{text}");
         }
-        assert!(parse(&"[".repeat(100_000)).is_err());
+        assert!(parse(&"[".repeat(100_000), usize::MAX).is_err());
     }
 
     proptest! {
         #[test]
         fn any_text_is_judged_without_a_panic(text in "\\PC{0,60}|[\\[\\]{}:,\"\\\\0-9eE.+NaInfityud-]{0,60}") {
-            let _ = parse(&text);
+            let _ = parse(&text, ROOM);
         }
 
         #[test]
         fn integers_are_exact(number in any::<i128>()) {
             let text = number.to_string();
             let expected = if i64::try_from(number).is_ok() || u64::try_from(number).is_ok() { text.clone() } else { format!("\"{text}\"") };
-            prop_assert_eq!(parse(&text).unwrap().to_string(), expected);
+            prop_assert_eq!(parse(&text, ROOM).unwrap().to_string(), expected);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::option_values::{
     AMQP_INT, Judge, boolean, is_boolean, is_number, is_seconds, is_strategy, login_method, number, number16, seconds,
 };
+use crate::text::display_safe_to;
 
 /// `[oslo_messaging_rabbit]`: the options that have an effect on the wire.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +166,7 @@ impl RabbitOptions {
                     judge(name, value)?;
                     tracing::warn!(option = other, "this option of oslo.messaging has no effect here");
                 }
-                None => return Err(format!("[oslo_messaging_rabbit] has no option {other:?}")),
+                None => return Err(format!("[oslo_messaging_rabbit] has no option {:?}", display_safe_to(other, 64))),
             },
         }
         Ok(())

@@ -52,8 +52,11 @@ pub(crate) fn parse(url: &str, rabbit: &mut RabbitOptions) -> Result<TransportUr
     let (scheme, rest) =
         url.split_once("://").ok_or("transport_url must look like rabbit://user:password@host:5672/virtual_host")?;
     if !matches!(scheme.to_ascii_lowercase().as_str(), "rabbit" | "kombu") {
+        // Anything but a plain word may be the half of a password.
+        let plain = scheme.len() <= 16 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let shown = if plain { format!(" with {scheme}") } else { String::new() };
         return Err(format!(
-            "transport_url starts with {scheme:?}; only rabbit is supported (for TLS add ?ssl=1 or set ssl = true)"
+            "transport_url does not start with rabbit:// but{shown}; only rabbit is supported (for TLS add ?ssl=1 or set ssl = true)"
         ));
     }
     if rest.contains('#') {
@@ -61,6 +64,16 @@ pub(crate) fn parse(url: &str, rabbit: &mut RabbitOptions) -> Result<TransportUr
     }
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
     let (hosts, path) = rest.split_once('/').map_or((rest, ""), |(hosts, path)| (hosts, path));
+    // What stands there is never shown: it may be the rest of a password.
+    if query.contains('@') {
+        return Err("transport_url has a ? before an @; write %3F for a ? in a password".to_owned());
+    }
+    if path.contains('@') {
+        return Err(
+            "transport_url has a / before an @; write %2F for a / in a password, %40 for an @ in a virtual host"
+                .to_owned(),
+        );
+    }
     apply_query(query, rabbit)?;
 
     let mut parsed = Vec::new();
@@ -259,6 +272,10 @@ mod tests {
             "rabbit://u:geheim@h:99999",
             "rabbit://u:geheim#@h",
             "rabbit://u:geheim@[::1",
+            "u:geheim@h://",
+            "rabbit://u:x?geheim@h",
+            "rabbit://u:1/geheim@h",
+            "rabbit://u:x?ssl=geheim@h",
             "rabbit://u:%ff-geheim@h",
         ] {
             let why = parse_plain(url).unwrap_err();

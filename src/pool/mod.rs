@@ -5,6 +5,8 @@
 
 pub mod cache;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 mod keeper;
 mod listener;
 pub mod memory;

@@ -258,5 +258,8 @@ impl Dispatcher for Secured {
 }
 
 #[cfg(test)]
+#[path = "server_fuzz.rs"]
+pub(crate) mod fuzz;
+#[cfg(test)]
 #[path = "server_tests.rs"]
 mod tests;

@@ -195,6 +195,8 @@ impl<'de> Visitor<'de> for Strict {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
+        // Asked before the first member: an object counts also when it is empty, as it does for whoever signs.
+        self.inner()?;
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(self.inner()?)?;
             // Libraries disagree on which of two members of one name counts, so neither does.

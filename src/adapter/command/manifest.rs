@@ -145,7 +145,8 @@ impl Manifest {
         let (bytes, _) = trusted_path::read_trusted(&path, MAX_MANIFEST)
             .map_err(|fault| format!("plugin {plugin} has no usable manifest: {fault}"))?;
         let told = |fault: String| format!("manifest {}: {fault}", path.display());
-        let written: Written = serde_json::from_slice(&bytes).map_err(|error| told(error.to_string()))?;
+        let written: Written =
+            serde_json::from_slice(&bytes).map_err(|error| told(crate::text::display_safe(&error.to_string())))?;
         if written.name != plugin {
             return Err(told("its name is not that of the file".to_owned()));
         }

@@ -6,6 +6,8 @@
 
 mod batch;
 mod confine;
+#[cfg(test)]
+mod fuzz;
 mod job;
 mod launch;
 mod manifest;
@@ -32,6 +34,7 @@ pub use manifest::{Manifest, PluginLimits, Style};
 pub use settings::Settings;
 
 use crate::names::AdapterName;
+use crate::text::display_safe;
 
 use super::{CheckRequest, Provider, ProviderError, Results};
 use batch::Batch;
@@ -77,6 +80,13 @@ struct Parameters {
     arguments: Value,
 }
 
+impl Parameters {
+    fn read(written: &Value) -> Result<Self, String> {
+        // The message repeats names that it does not know.
+        Self::deserialize(written).map_err(|error| display_safe(&error.to_string()))
+    }
+}
+
 #[async_trait]
 impl Provider for Command {
     fn name(&self) -> AdapterName {
@@ -103,7 +113,7 @@ impl Provider for Command {
     }
 
     fn validate(&self, parameters: &Value) -> Result<(), String> {
-        let parameters = Parameters::deserialize(parameters).map_err(|error| error.to_string())?;
+        let parameters = Parameters::read(parameters)?;
         let manifest = Manifest::load(&self.settings.plugin_dir, &parameters.plugin)?;
         manifest.arguments(&parameters.arguments)?;
         program::read_admitted(&manifest.program, &manifest.sha256)?;
@@ -113,7 +123,7 @@ impl Provider for Command {
 
     async fn run(&self, request: CheckRequest, results: Results) -> Result<(), ProviderError> {
         let fault = ProviderError::Fault;
-        let parameters = Parameters::deserialize(&request.parameters).map_err(|error| fault(error.to_string()))?;
+        let parameters = Parameters::read(&request.parameters).map_err(fault)?;
         let dir = self.settings.plugin_dir.clone();
         let (manifest, values) = tokio::task::spawn_blocking(move || {
             let manifest = Manifest::load(&dir, &parameters.plugin)?;

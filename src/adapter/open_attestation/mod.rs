@@ -7,6 +7,8 @@
 mod batch;
 mod client;
 mod culprits;
+#[cfg(test)]
+mod fuzz;
 mod reply;
 mod report;
 mod settings;
@@ -23,6 +25,7 @@ use tokio::sync::Semaphore;
 pub use settings::{MAX_BATCH, Settings};
 
 use crate::names::AdapterName;
+use crate::text::display_safe;
 
 use super::{CheckRequest, Provider, ProviderError, Results};
 use client::Poller;
@@ -90,7 +93,8 @@ impl Provider for OpenAttestation {
     async fn run(&self, request: CheckRequest, results: Results) -> Result<(), ProviderError> {
         let parameters: Parameters = match &request.parameters {
             Value::Null => Parameters::default(),
-            given => Parameters::deserialize(given).map_err(|error| ProviderError::Fault(error.to_string()))?,
+            given => Parameters::deserialize(given)
+                .map_err(|error| ProviderError::Fault(display_safe(&error.to_string())))?,
         };
         let max_age = parameters.max_age_s.map(Duration::from_secs);
         batch::Run::new(self, &request, results, max_age).carry_out().await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod files;
+mod fuzz;
 mod hostile;
 mod loading;
 mod sampled;

@@ -4,6 +4,7 @@
 
 mod canonical;
 mod documents;
+mod fuzz;
 mod keys;
 mod replies;
 mod requests;

@@ -50,7 +50,8 @@ impl Dispatcher for Impostor {
                 args: &incoming.request.args,
             };
             let auth = &incoming.request.context["spice_auth"];
-            let question = verify_request(&parts, auth, &identity.trust.current(), &deployment(), identity.clock.now()).unwrap();
+            let question =
+                verify_request(&parts, auth, &identity.trust.current(), &deployment(), identity.clock.now()).unwrap();
             let signature = sign_reply(&identity.signer, id, &question.digest, ReplyOutcome::Result(&answer)).unwrap();
             reply = reply.extra("spice_auth", signature);
         }

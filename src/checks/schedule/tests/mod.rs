@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crontab;
+mod fuzz;
 mod gaps;
 mod json;
 mod oracle;

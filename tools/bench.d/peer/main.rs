@@ -1,0 +1,49 @@
+//! The Rust half of `tools/bench bus` and `tools/bench results`: a peer that serves, calls and notifies, and a cloud's worth of results.
+//!
+//! It is driven by JSON lines on standard input and answers with one line each; it ends with its input.
+
+mod results;
+mod rpc;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// Says something to whoever drives this process.
+fn say(line: &Value) {
+    println!("{line}");
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [part, url, rest @ ..] = arguments.as_slice() else {
+        bail!("usage: bench_peer serve|client URL | bench_peer results URL STATE_DIR NODES");
+    };
+    let (reader, mut commands) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if reader.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut peer: Box<dyn Peer> = match part.as_str() {
+        "serve" => Box::new(rpc::Served::start(url).await?),
+        "client" => Box::new(rpc::Caller::start(url).await?),
+        "results" => Box::new(results::Cloud::start(url, rest).await?),
+        other => bail!("there is no {other}"),
+    };
+    say(&serde_json::json!({ "ready": true }));
+    while let Some(line) = commands.recv().await {
+        let command = serde_json::from_str(&line).with_context(|| format!("not a command: {line}"))?;
+        say(&peer.obey(command).await?);
+    }
+    Ok(())
+}
+
+/// What carries commands out.
+#[async_trait::async_trait]
+trait Peer {
+    async fn obey(&mut self, command: Value) -> anyhow::Result<Value>;
+}

@@ -93,7 +93,7 @@ def tool(request, broker, tmp_path):
         account = {"SPICE_RABBITMQ_USER": "guest", "SPICE_RABBITMQ_PASSWORD": "guest"}
         return Tool(tmp_path, ["--api", f"http://127.0.0.1:{port}"], account)
     slower = Tool(tmp_path, *rabbitmqctl(folder))
-    slower.users = {"nodes": "nodes", "pool": "pool"}
+    slower.users = {"nodes": "nodes, checks", "pool": "pool"}
     return slower
 
 
@@ -115,7 +115,8 @@ def by_api(broker, tmp_path):
     return Tool(tmp_path, ["--api", f"http://127.0.0.1:{broker[1]}"], account)
 
 
-def test_a_broker_is_made_right_once_and_then_left_alone(tool, api):
+def test_a_broker_is_made_right_once_and_then_left_alone(by_api, api):
+    tool = by_api
     assert tool("--check").returncode == 1
     assert api("GET", f"vhosts/{tool.vhost}") is None, "checking changes nothing"
     todo = tool.succeed("--diff")
@@ -184,7 +185,7 @@ def test_the_printed_commands_do_what_apply_does(broker, tmp_path, api):
     """As an operator pastes them, with the broker's own rabbitmqctl."""
     option, environment = rabbitmqctl(broker[0])
     tool = Tool(tmp_path, option, environment)
-    tool.users = {"pool": "pool"}
+    tool.users = {"one": "all"}
     script = f'set -e\nrabbitmqctl() {{ {option[1]} -q "$@"; }}\n' + tool.succeed()
     done = subprocess.run(["bash", "-c", script], env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -90,7 +90,8 @@ async fn made_up_calls_are_refused_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn made_up_publications_do_not_reach_the_pool_file() {
-    let cloud = cloud_with_a_compromised_node("").await;
+    let (configuration, address) = metrics();
+    let cloud = cloud_with_a_compromised_node(&configuration).await;
     let attacker = Attacker::let_in(&cloud).await;
     let header = cloud.pool_header();
     let (epoch, version) = (header["epoch"].as_i64().unwrap(), header["version"].as_i64().unwrap());
@@ -135,6 +136,11 @@ async fn made_up_publications_do_not_reach_the_pool_file() {
             attacker.send_text("", queue.unwrap(), &request_text(method, &object(args), &auth)).await;
         }
     }
+    // Refused before anything of it is looked at: by five keys, two kinds, in three ways.
+    eventually("all are refused", async || {
+        counted(&address, "spice_requests_refused_total", "topic=\"spice-pool\"").await == 5 * 2 * 3
+    })
+    .await;
     // A true change afterwards shows that the cache has seen, and dropped, all that came before it.
     cloud.admin(Topic::Nodes, "node_quarantine", json!({ "name": "node-2", "reason": "test" })).await;
     cloud.await_in_file("node-2", 'u').await;

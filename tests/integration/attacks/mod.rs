@@ -76,12 +76,16 @@ fn results(ticket: &SignedDocument, results: &[NodeResult]) -> Value {
     json!({ "ticket": ticket, "results": results })
 }
 
-/// How many results of a run are stored for a node, and how many of them count.
+/// How many results of a run are stored for a node, and how many of them count; without what Checks fills in at a deadline.
 async fn stored(cloud: &Cloud, node: &str, order: RunOrder) -> (usize, usize) {
     let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": node })).await;
     let run = order.to_string();
-    let of_run: Vec<&Value> =
-        stored.as_array().unwrap().iter().filter(|result| result["run"] == run.as_str()).collect();
+    let of_run: Vec<&Value> = stored
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|result| result["run"] == run.as_str() && result["status"] != "timeout")
+        .collect();
     (of_run.len(), of_run.iter().filter(|result| result["counted"] == true).count())
 }
 

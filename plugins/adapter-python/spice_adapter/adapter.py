@@ -17,6 +17,7 @@ from spice_adapter.batch import Batch, Result, run
 from spice_adapter.check import Check
 from spice_adapter.handover import HandOver
 from spice_adapter.presence import InHand, Presence
+from spice_adapter.server import BoundedServer
 from spice_adapter.transports import ADMIN_EXCHANGE, WORK_EXCHANGE, Transports
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class Adapter:
             oslo_messaging.Target(exchange=WORK_EXCHANGE, topic=self._topic, server=instance),
             [self],
             access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
+            server_cls=BoundedServer,
         )
+        self._server.limit = batches
 
     def start(self) -> None:
         """Takes batches from now on, in threads of oslo.messaging, or as soon as the broker is reached."""
@@ -89,6 +92,7 @@ class Adapter:
         """Takes no more batches, and gives those in hand ``grace`` seconds; says how many results are lost."""
         if not self._started.is_set():
             return 0
+        self._server.let_go()
         self._server.stop()
         waiting = threading.Thread(target=self._server.wait, daemon=True)
         waiting.start()

@@ -126,6 +126,15 @@ async fn a_check_in_python_makes_nodes_trusted_and_untrusted() {
     let of_missing = results_of(&cloud, "node-3").await;
     assert!(of_missing[0]["reason"].as_str().unwrap().contains("no report"), "{of_missing:?}");
     assert_eq!(cloud.level("node-3").await, "unknown");
+
+    // Every connection is cut; it goes on by itself.
+    std::fs::write(folder.join("node-3"), "6.12.0").unwrap();
+    eventually("connections are cut", async || cloud.lab.close_connections().await > 0).await;
+    eventually("Checks takes calls again", async || {
+        cloud.try_admin(Topic::Checks, "check_run", json!({ "name": "reported" })).await.is_ok()
+    })
+    .await;
+    cloud.await_in_file("node-3", 't').await;
     adapter.stop().await;
 }
 
@@ -206,7 +215,7 @@ async fn a_full_results_queue_holds_an_adapter_in_python_back_and_nothing_is_los
         std::fs::write(folder.join(format!("node-{node}")), if node == 6 { "fail" } else { "pass" }).unwrap();
     }
     let kept = async || {
-        let log = std::fs::read_to_string(cloud.dir.path().join("python.log")).unwrap();
+        let log = std::fs::read_to_string(std::path::Path::new("/tmp/rc/python.log")).unwrap();
         log.lines().filter(|line| line.contains("are kept and handed over later")).count()
     };
     eventually("results are kept again and again", async || kept().await >= 6).await;

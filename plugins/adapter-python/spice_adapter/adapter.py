@@ -24,6 +24,9 @@ LOG = logging.getLogger(__name__)
 
 VERSION = "1.0"
 METHOD = "run_check"
+# oslo.messaging makes a connection that was lost, or refused a message, anew only while it retries; with none it never
+# would. Beyond these, what cannot be sent is kept here.
+RETRIES = 2
 
 
 class Adapter:
@@ -53,10 +56,10 @@ class Adapter:
         self._done_lock = threading.Lock()
         self._results = SignedRPCClient(
             transports.work, "spice-nodes-results", signer, exchange=WORK_EXCHANGE, version=VERSION
-        ).prepare(transport_options=oslo_messaging.TransportOptions(at_least_once=True), retry=0)
+        ).prepare(transport_options=oslo_messaging.TransportOptions(at_least_once=True), retry=RETRIES)
         self._checks = SignedRPCClient(
             transports.admin, "spice-checks", signer, exchange=ADMIN_EXCHANGE, version=VERSION
-        ).prepare(retry=0)
+        ).prepare(retry=RETRIES)
         self.hand_over = HandOver(
             lambda ticket, results: self._results.cast("record_results", ticket=ticket, results=results)
         )

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::checks::definition::{Check, CheckChanges, NewCheck, Profile};
 use crate::checks::registry::Registry;
-use crate::checks::runs::Cause;
+use crate::checks::run::Cause;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
 use crate::names::{CheckName, NodeName, PoolName, ProfileName};

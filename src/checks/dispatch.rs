@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::checks::runs::{Batch, Cause, Run};
+use crate::checks::run::{Batch, Cause, Run};
 use crate::checks::{Checks, State, overdue, storage};
 use crate::names::{AdapterName, CheckName, NodeName};
 use crate::protocol::targets::TargetMatcher;

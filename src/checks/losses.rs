@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::adapters::Adapters;
 use crate::checks::planner::Now;
-use crate::checks::runs::{Batch, Runs};
+use crate::checks::run::Batch;
+use crate::checks::runs::Runs;
 use crate::clock::Timestamp;
 
 /// Most times one batch is cast, the first included.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checks::adapters::{LostBatch, Sign};
-use crate::checks::runs::{Cause, Run};
+use crate::checks::run::{Cause, Run};
 use crate::names::{AdapterName, NodeName};
 use crate::protocol::{RunOrder, Status, TicketRef};
 use crate::security::{DocumentKind, SignedDocument, SigningKey};

@@ -19,6 +19,7 @@ pub mod overdue;
 pub mod planner;
 pub mod recast;
 pub mod registry;
+pub mod run;
 pub mod runs;
 pub mod schedule;
 pub mod service;

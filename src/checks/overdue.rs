@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
-use crate::checks::runs::Batch;
+use crate::checks::run::Batch;
 use crate::checks::{Checks, storage};
 use crate::clock::Timestamp;
 use crate::names::AdapterName;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::checks::run::Cause;
 use crate::security::DocumentKind;
 
 const NOW: Timestamp = Timestamp(1_795_320_000_000);

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::checks::runs::{KEPT_RUNS, Run};
+use crate::checks::run::Run;
+use crate::checks::runs::KEPT_RUNS;
 use crate::checks::{Checks, views};
 use crate::names::{CheckName, ProfileName};
 use crate::protocol::RunOrder;

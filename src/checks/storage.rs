@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 
 use crate::checks::registry::Registry;
-use crate::checks::runs::{Batch, Run, Runs};
+use crate::checks::run::{Batch, Run};
+use crate::checks::runs::Runs;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
 use crate::protocol::RunOrder;

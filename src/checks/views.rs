@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::checks::definition::Check;
-use crate::checks::runs::Run;
+use crate::checks::run::Run;
 use crate::checks::{Checks, State};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};

@@ -58,11 +58,17 @@ impl Adapter {
 /// A cloud that trusts a key for the adapter `name`, and a folder for it.
 async fn cloud_for(name: &str) -> (Cloud, PathBuf) {
     let cloud = Cloud::in_one_process("").await;
+    let folder = admit(&cloud, name);
+    (cloud, folder)
+}
+
+/// A key for the adapter `name` that the cloud trusts, and a folder for it.
+fn admit(cloud: &Cloud, name: &str) -> PathBuf {
     let role = Role::Adapter(name.parse().unwrap());
     bootstrap::create_key(&cloud.state(), &deployment(), &format!("adapter-{name}"), [role]).unwrap();
     let folder = cloud.dir.path().join(name);
     std::fs::create_dir(&folder).unwrap();
-    (cloud, folder)
+    folder
 }
 
 async fn register(cloud: &Cloud, name: &str, parameters: Value, timeout_s: i64) {
@@ -120,6 +126,15 @@ async fn a_check_in_python_makes_nodes_trusted_and_untrusted() {
     let of_missing = results_of(&cloud, "node-3").await;
     assert!(of_missing[0]["reason"].as_str().unwrap().contains("no report"), "{of_missing:?}");
     assert_eq!(cloud.level("node-3").await, "unknown");
+
+    // Every connection is cut; it goes on by itself.
+    std::fs::write(folder.join("node-3"), "6.12.0").unwrap();
+    eventually("connections are cut", async || cloud.lab.close_connections().await > 0).await;
+    eventually("Checks takes calls again", async || {
+        cloud.try_admin(Topic::Checks, "check_run", json!({ "name": "reported" })).await.is_ok()
+    })
+    .await;
+    cloud.await_in_file("node-3", 't').await;
     adapter.stop().await;
 }
 
@@ -175,4 +190,41 @@ async fn what_an_adapter_had_when_it_was_killed_goes_to_another_one() {
     let run = latest_run(&cloud, "gated").await;
     assert_eq!(run["outcomes"], json!({ "pass": 2 }));
     assert_eq!((&run["attempts"], &run["recasts"]), (&json!(2), &json!({ "adapter_gone": 1 })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_results_queue_holds_an_adapter_in_python_back_and_nothing_is_lost() {
+    let mut cloud = Cloud::one_process_each("").await;
+    let folder = admit(&cloud, "gated");
+    cloud.register_nodes(6).await;
+    let adapter = Adapter::start(&cloud, "gated", "gated_check:Gated", &folder, "host-1").await;
+    cloud.await_adapter("gated").await;
+    let check = json!({
+        "name": "gated", "adapter": "gated", "schedule": { "every": "1h" }, "timeout_s": 600, "ttl_s": 7200, "batch_size": 1,
+    });
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
+    // Two batches are in hand; of the others the library fetches one and acknowledges none.
+    await_holding(&cloud, "gated", "host-1", 2).await;
+    cloud.lab.await_depth("spice-adapter-gated", 3).await;
+
+    cloud.kill("nodes").await;
+    let policy = format!("policies/{}/tiny", cloud.lab.vhost);
+    let tiny = json!({ "pattern": "^spice-nodes-results$", "definition": { "max-length": 1 }, "apply-to": "queues" });
+    cloud.lab.manage("PUT", &policy, Some(tiny)).await;
+    for node in 1..=6 {
+        std::fs::write(folder.join(format!("node-{node}")), if node == 6 { "fail" } else { "pass" }).unwrap();
+    }
+    let kept = async || {
+        let log = std::fs::read_to_string(std::path::Path::new("/tmp/rc/python.log")).unwrap();
+        log.lines().filter(|line| line.contains("are kept and handed over later")).count()
+    };
+    eventually("results are kept again and again", async || kept().await >= 6).await;
+    assert!(cloud.lab.depth("spice-adapter-gated").await >= 1, "what cannot be handed over keeps it from taking more");
+    cloud.lab.manage("DELETE", &policy, None).await;
+    cloud.start("nodes", &["--role", "nodes"]).await;
+    eventually("the run is finished", async || latest_run(&cloud, "gated").await["finished"] == true).await;
+    let run = latest_run(&cloud, "gated").await;
+    assert_eq!(run["outcomes"], json!({ "pass": 5, "fail": 1 }));
+    assert_eq!((&run["attempts"], &run["recasts"]), (&json!(1), &json!({})), "held is not lost");
+    adapter.stop().await;
 }

@@ -17,12 +17,16 @@ from spice_adapter.batch import Batch, Result, run
 from spice_adapter.check import Check
 from spice_adapter.handover import HandOver
 from spice_adapter.presence import InHand, Presence
+from spice_adapter.server import BoundedServer
 from spice_adapter.transports import ADMIN_EXCHANGE, WORK_EXCHANGE, Transports
 
 LOG = logging.getLogger(__name__)
 
 VERSION = "1.0"
 METHOD = "run_check"
+# oslo.messaging makes a connection that was lost, or refused a message, anew only while it retries; with none it never
+# would. Beyond these, what cannot be sent is kept here.
+RETRIES = 2
 
 
 class Adapter:
@@ -52,10 +56,10 @@ class Adapter:
         self._done_lock = threading.Lock()
         self._results = SignedRPCClient(
             transports.work, "spice-nodes-results", signer, exchange=WORK_EXCHANGE, version=VERSION
-        ).prepare(transport_options=oslo_messaging.TransportOptions(at_least_once=True), retry=0)
+        ).prepare(transport_options=oslo_messaging.TransportOptions(at_least_once=True), retry=RETRIES)
         self._checks = SignedRPCClient(
             transports.admin, "spice-checks", signer, exchange=ADMIN_EXCHANGE, version=VERSION
-        ).prepare(retry=0)
+        ).prepare(retry=RETRIES)
         self.hand_over = HandOver(
             lambda ticket, results: self._results.cast("record_results", ticket=ticket, results=results)
         )
@@ -71,7 +75,9 @@ class Adapter:
             oslo_messaging.Target(exchange=WORK_EXCHANGE, topic=self._topic, server=instance),
             [self],
             access_policy=oslo_messaging.ExplicitRPCAccessPolicy,
+            server_cls=BoundedServer,
         )
+        self._server.limit = batches
 
     def start(self) -> None:
         """Takes batches from now on, in threads of oslo.messaging, or as soon as the broker is reached."""
@@ -89,6 +95,7 @@ class Adapter:
         """Takes no more batches, and gives those in hand ``grace`` seconds; says how many results are lost."""
         if not self._started.is_set():
             return 0
+        self._server.let_go()
         self._server.stop()
         waiting = threading.Thread(target=self._server.wait, daemon=True)
         waiting.start()

@@ -12,8 +12,7 @@ ADMIN_EXCHANGE = "spice"
 WORK_EXCHANGE = "spice_work"
 
 
-# Durable, whatever the deployment's other queues are. A worker acknowledges a batch when it begins, so with a prefetch
-# of one no more is taken from the queue than the workers carry out.
+# Durable, whatever the deployment's other queues are; and only one request is fetched ahead (see BoundedServer).
 WORK_OPTIONS = {"amqp_durable_queues": "true", "rabbit_qos_prefetch_count": "1"}
 
 

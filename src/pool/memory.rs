@@ -215,9 +215,13 @@ mod tests {
         let mut memory = open(&folder);
         memory.take_snapshot(7, vouch(old, 100)).unwrap();
         memory.take_delta(new).unwrap();
-        let revoked: Revocations = [(old, Timestamp(150))].into_iter().collect();
-        let (forgotten, _) = open(&folder).forget(&revoked, Timestamp(160));
-        assert_eq!(forgotten, Forgotten { epochs: false, content: true });
+        for key in [old, new] {
+            let revoked: Revocations = [(key, Timestamp(150))].into_iter().collect();
+            let (forgotten, _) = Memory { file: folder.path().join("other.json"), kept: memory.kept.clone() }
+                .forget(&revoked, Timestamp(160));
+            assert_eq!(forgotten, Forgotten { epochs: false, content: true });
+        }
+        assert_eq!(open(&folder).kept, memory.kept);
     }
 
     #[test]

@@ -74,9 +74,9 @@ pub use loosen::{Loosening, loosens};
 pub use node::{Maintenance, NodeFacts, NodeTrust, Quarantine, Recorded, Review};
 pub use observation::{Observation, Reporter};
 pub use reason::Reason;
-pub use revoked::{Release, Voided};
+pub use revoked::{Ended, Release, Voided};
 pub use rules::{Rule, Rules};
-pub use standing::{Distrust, Ended, Override, OverrideError, Spent, Standing};
+pub use standing::{Distrust, Override, OverrideError, Spent, Standing};
 pub use state::{CheckState, Shown};
 
 /// How far in the future a time from another machine may lie before it is not believed.

@@ -20,6 +20,19 @@ const MAX_TICKET_KEYS: usize = 16;
 /// Most releases remembered per node.
 const MAX_RELEASES: usize = 8;
 
+/// Distrust that passes have ended, kept because one of them may turn out to count for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The distrust.
+    pub distrust: Distrust,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How many passes it took.
+    pub needed: u32,
+    /// Who reported the passes there were.
+    pub passes: Vec<Option<Vouch>>,
+}
+
 /// What an administrator released a node from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {

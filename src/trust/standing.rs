@@ -14,6 +14,7 @@ use crate::text::display_safe;
 use super::MAX_OVERRIDE_MS;
 use super::boot::Boots;
 use super::node::NodeFacts;
+use super::revoked::Ended;
 use super::state::{CheckState, Pass};
 
 /// Distrust because of one check.
@@ -37,19 +38,6 @@ impl Distrust {
     pub fn hold_down_ends(&self, check: &CheckPolicy) -> Timestamp {
         self.failed_at.plus(Duration::from_millis(u64::try_from(check.judgement.hold_down_ms).unwrap_or(0)))
     }
-}
-
-/// Distrust that passes have ended, kept because one of them may turn out to count for nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// The distrust.
-    pub distrust: Distrust,
-    /// When it ended.
-    pub at: Timestamp,
-    /// How many passes it took.
-    pub needed: u32,
-    /// Who reported the passes there were.
-    pub passes: Vec<Option<Vouch>>,
 }
 
 /// An administrator's word that a node which is unknown is to be taken as trusted.

@@ -75,6 +75,20 @@ fn distrust_that_only_a_stolen_keys_passes_ended_is_back() {
 }
 
 #[test]
+fn distrust_is_back_when_one_of_the_passes_it_took_to_end_it_is_void() {
+    let mut story = Story::judged_by(Judgement { fail_after: 1, recover_after: 2, hold_down_ms: 0 });
+    story.told(1, Status::Fail, GOOD, CHECKS);
+    story.wait(1).told(2, Status::Pass, GOOD, CHECKS);
+    story.is(Level::Untrusted);
+    let theft = story.wait(1).now.0;
+    story.told(3, Status::Pass, STOLEN, CHECKS);
+    story.is(Level::Trusted);
+    story.revoke(&[STOLEN], theft).is(Level::Untrusted);
+    story.wait(1).told(4, Status::Pass, GOOD, CHECKS);
+    story.is(Level::Trusted);
+}
+
+#[test]
 fn distrust_that_good_passes_ended_does_not_come_back_when_later_ones_are_void() {
     let mut story = quick(0);
     story.told(1, Status::Fail, GOOD, CHECKS);

@@ -17,10 +17,27 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// The bodies of captured messages: the member `body` of every item of a fixture.
+/// The bodies of captured messages: every text that is a member `body`, wherever in a fixture.
 pub(crate) fn bodies(fixture: &str) -> Vec<Vec<u8>> {
-    let captured: Vec<serde_json::Value> = serde_json::from_str(fixture).unwrap();
-    captured.iter().map(|message| message["body"].as_str().unwrap().as_bytes().to_vec()).collect()
+    let mut found = Vec::new();
+    let mut open: Vec<serde_json::Value> = vec![serde_json::from_str(fixture).unwrap()];
+    while let Some(value) = open.pop() {
+        match value {
+            serde_json::Value::Array(items) => open.extend(items),
+            serde_json::Value::Object(members) => {
+                open.extend(members.into_iter().filter_map(|(name, value)| match value {
+                    serde_json::Value::String(body) if name == "body" => {
+                        found.push(body.into_bytes());
+                        None
+                    }
+                    other => Some(other),
+                }))
+            }
+            _ => {}
+        }
+    }
+    assert!(!found.is_empty());
+    found
 }
 
 /// Keeps an input that broke something, where git does not see it yet.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::nodes::Nodes;
 use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
-use crate::nodes::storage::{self, Lane, Parcel};
+use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{Delta, publication};
 use crate::store::{StoreError, to_body};
@@ -17,24 +17,22 @@ impl Nodes {
     /// [`StoreError`].
     pub(super) async fn commit(&self, world: &mut World, mut stage: Stage) -> Result<(), StoreError> {
         let mut changes = self.database.begin().await?;
-        for entry in stage.touched.values() {
-            storage::save_node(&mut changes, entry).await?;
-        }
+        storage::save_nodes(&mut changes, stage.touched.values()).await?;
         for tombstone in &stage.buried {
             storage::bury_node(&mut changes, tombstone).await?;
         }
-        let mut last_result = world.last_result;
-        for result in &stage.results {
-            last_result += 1;
-            storage::save_result(&mut changes, last_result, result).await?;
-        }
+        storage::save_results(&mut changes, world.last_result + 1, &stage.results).await?;
+        let last_result = world.last_result + i64::try_from(stage.results.len()).unwrap_or(i64::MAX);
         let (mut seq, mut head) = world.record_head.clone();
+        let mut record = Vec::with_capacity(stage.record.len());
         let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();
         for entry in &mut stage.record {
             seq += 1;
             entry.seq = seq;
-            entry.previous = head;
-            head = storage::save_record(&mut changes, entry).await?;
+            entry.previous = std::mem::take(&mut head);
+            let row = RecordRow::of(entry);
+            head.clone_from(&row.hash);
+            record.push(row);
             // Changes of trust were staged in the order of their entries.
             let is_of = |change: &crate::nodes::entry::TrustChange| {
                 change.node == entry.node
@@ -51,14 +49,15 @@ impl Nodes {
                 tracing::info!(node = %change.node, pool = %change.pool, from = %change.from, to = %change.to, reason = change.reason, "trust changed");
             }
         }
+        storage::save_record(&mut changes, &record).await?;
         let mut parcels = Vec::new();
         let mut last_outbox = world.last_outbox;
         for (lane, body) in std::mem::take(&mut stage.parcels) {
             last_outbox += 1;
             let parcel = Parcel { id: last_outbox, lane: lane.as_str().to_owned(), body };
-            storage::save_parcel(&mut changes, &parcel).await?;
             parcels.push((lane, parcel));
         }
+        storage::save_parcels(&mut changes, &parcels).await?;
         for (id, forget_at) in &stage.seen {
             storage::save_seen(&mut changes, id, *forget_at).await?;
         }

@@ -9,7 +9,7 @@ use crate::names::{CheckName, NodeName};
 use crate::nodes::entry::{Entry, StoredResult, Tombstone};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Argument, Changes, Database, StoreError, to_body};
 
 /// What a restart finds.
 pub struct Restored {
@@ -127,15 +127,14 @@ pub async fn save_policy(
     put_meta(changes, "policy_floors", &to_body(floors)).await
 }
 
-/// Writes a node.
+/// Writes nodes.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_node(changes: &mut Changes, entry: &Entry) -> Result<(), StoreError> {
-    let body = to_body(entry);
-    let arguments = [entry.name.as_str().into(), (&body).into()];
-    changes.execute("REPLACE INTO nodes_node (name, body) VALUES (?, ?)", &arguments).await?;
-    Ok(())
+pub async fn save_nodes<'a>(changes: &mut Changes, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreError> {
+    let rows: Vec<(&str, String)> = entries.map(|entry| (entry.name.as_str(), to_body(entry))).collect();
+    let rows: Vec<_> = rows.iter().map(|(name, body)| [(*name).into(), body.into()]).collect();
+    changes.execute_many("REPLACE INTO nodes_node (name, body) VALUES", &rows).await
 }
 
 /// Removes a node, leaving what sticks.
@@ -167,45 +166,62 @@ pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreErro
     database.load("nodes_tombstone", "SELECT name, body FROM nodes_tombstone").await
 }
 
-/// Appends a result to the history.
+/// Appends results to the history, numbered from `first`.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_result(changes: &mut Changes, id: i64, result: &StoredResult) -> Result<(), StoreError> {
-    let body = to_body(result);
-    let arguments = [
-        id.into(),
-        result.node.as_str().into(),
-        result.check.as_str().into(),
-        result.stored_at.0.into(),
-        (&body).into(),
-    ];
-    changes
-        .execute("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES (?, ?, ?, ?, ?)", &arguments)
-        .await?;
-    Ok(())
+pub async fn save_results(changes: &mut Changes, first: i64, results: &[StoredResult]) -> Result<(), StoreError> {
+    let bodies: Vec<String> = results.iter().map(to_body).collect();
+    let mut rows: Vec<[Argument<'_>; 5]> = Vec::with_capacity(results.len());
+    for ((id, result), body) in (first..).zip(results).zip(&bodies) {
+        let (node, check) = (result.node.as_str(), result.check.as_str());
+        rows.push([id.into(), node.into(), check.into(), result.stored_at.0.into(), body.into()]);
+    }
+    changes.execute_many("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES", &rows).await
 }
 
-/// Appends an entry to the record and returns its hash.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn save_record(changes: &mut Changes, entry: &RecordEntry) -> Result<String, StoreError> {
-    let text = entry.text();
-    let hash = hash(&text);
-    let arguments = [entry.seq.into(), entry.node.as_str().into(), entry.at.0.into(), (&text).into(), (&hash).into()];
-    changes.execute("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES (?, ?, ?, ?, ?)", &arguments).await?;
-    Ok(hash)
+/// An entry of the record as it is stored.
+pub struct RecordRow {
+    seq: i64,
+    node: NodeName,
+    at: Timestamp,
+    text: String,
+    /// Covers the entry, and through it all before it.
+    pub hash: String,
 }
 
-/// Writes something that must be sent.
+impl RecordRow {
+    /// The row of an entry that has its number and its predecessor's hash.
+    #[must_use]
+    pub fn of(entry: &RecordEntry) -> Self {
+        let text = entry.text();
+        Self { seq: entry.seq, node: entry.node.clone(), at: entry.at, hash: hash(&text), text }
+    }
+}
+
+/// Appends entries to the record.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_parcel(changes: &mut Changes, parcel: &Parcel) -> Result<(), StoreError> {
-    let arguments = [parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()];
-    changes.execute("INSERT INTO nodes_outbox (id, lane, body) VALUES (?, ?, ?)", &arguments).await?;
-    Ok(())
+pub async fn save_record(changes: &mut Changes, rows: &[RecordRow]) -> Result<(), StoreError> {
+    let mut arguments: Vec<[Argument<'_>; 5]> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (text, hash) = ((&row.text).into(), (&row.hash).into());
+        arguments.push([row.seq.into(), row.node.as_str().into(), row.at.0.into(), text, hash]);
+    }
+    changes.execute_many("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES", &arguments).await
+}
+
+/// Writes what must be sent.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_parcels(changes: &mut Changes, parcels: &[(Lane, Parcel)]) -> Result<(), StoreError> {
+    let mut rows: Vec<[Argument<'_>; 3]> = Vec::with_capacity(parcels.len());
+    for (_, parcel) in parcels {
+        rows.push([parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()]);
+    }
+    changes.execute_many("INSERT INTO nodes_outbox (id, lane, body) VALUES", &rows).await
 }
 
 /// Forgets what was sent.

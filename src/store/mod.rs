@@ -33,6 +33,9 @@ pub enum StoreError {
     },
 }
 
+/// How many rows are written with one statement, the most first; 1 so that there is no rest.
+const ROWS_AT_ONCE: [usize; 4] = [100, 20, 5, 1];
+
 /// A database with the current schema.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -139,12 +142,36 @@ impl Changes {
     pub async fn execute(&mut self, statement: &'static str, arguments: &[Argument<'_>]) -> Result<u64, StoreError> {
         let mut query = sqlx::query(statement);
         for argument in arguments {
-            query = match argument {
-                Argument::Text(text) => query.bind((*text).to_owned()),
-                Argument::Integer(number) => query.bind(*number),
-            };
+            query = bound(query, *argument);
         }
         Ok(query.execute(&mut *self.transaction).await?.rows_affected())
+    }
+
+    /// Executes `head`, which ends in `VALUES`, for many rows: several with one statement, since what a statement costs is mostly the way to
+    /// the database and back. The numbers of rows are few, so that the database keeps the statements it knows.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn execute_many<const N: usize>(
+        &mut self,
+        head: &'static str,
+        rows: &[[Argument<'_>; N]],
+    ) -> Result<(), StoreError> {
+        let mut rest = rows;
+        for size in ROWS_AT_ONCE {
+            while let Some((rows, more)) = rest.split_at_checked(size) {
+                let row = format!("({})", ["?"; N].join(", "));
+                let statement = format!("{head} {}", vec![row; size].join(", "));
+                // Made of a literal and question marks.
+                let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
+                for argument in rows.iter().flatten() {
+                    query = bound(query, *argument);
+                }
+                query.execute(&mut *self.transaction).await?;
+                rest = more;
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything so, durably, or nothing.
@@ -153,6 +180,15 @@ impl Changes {
     /// [`StoreError::Database`].
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit().await?)
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
+
+fn bound<'q>(query: Query<'q>, argument: Argument<'_>) -> Query<'q> {
+    match argument {
+        Argument::Text(text) => query.bind(text.to_owned()),
+        Argument::Integer(number) => query.bind(number),
     }
 }
 

@@ -110,8 +110,8 @@ fn what_to_do(code: u16) -> &'static str {
     match code {
         403 => "; give this account its rights (tools/rabbitmq-permissions)",
         406 => {
-            "; somebody made it otherwise: if that was none of your services, delete it, and see who else has rights in this \
-             virtual host (tools/rabbitmq-permissions --check)"
+            "; if none of your services made it so, see who else has rights in this virtual host (tools/rabbitmq-permissions \
+             --check)"
         }
         _ => "",
     }

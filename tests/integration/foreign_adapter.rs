@@ -215,7 +215,7 @@ async fn a_full_results_queue_holds_an_adapter_in_python_back_and_nothing_is_los
         std::fs::write(folder.join(format!("node-{node}")), if node == 6 { "fail" } else { "pass" }).unwrap();
     }
     let kept = async || {
-        let log = std::fs::read_to_string(std::path::Path::new("/tmp/rc/python.log")).unwrap();
+        let log = std::fs::read_to_string(cloud.dir.path().join("python.log")).unwrap();
         log.lines().filter(|line| line.contains("are kept and handed over later")).count()
     };
     eventually("results are kept again and again", async || kept().await >= 6).await;

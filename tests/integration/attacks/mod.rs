@@ -84,7 +84,7 @@ async fn stored(cloud: &Cloud, node: &str, order: RunOrder) -> (usize, usize) {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|result| result["run"] == run.as_str() && result["status"] != "timeout")
+        .filter(|result| result["run"] == run.as_str() && result["attempt"] == 1 && result["status"] != "timeout")
         .collect();
     (of_run.len(), of_run.iter().filter(|result| result["counted"] == true).count())
 }

@@ -107,8 +107,8 @@ async fn what_somebody_declared_first_otherwise_stops_a_role_with_a_word_and_hol
         channel.queue_declare(queue.into(), flags, hostile).await.unwrap();
         let said = cloud.fail_to_start("nodes", &["--role", "nodes"]).await;
         let last = said.lines().last().unwrap_or_default().to_owned();
-        assert!(last.contains(queue) && last.contains("PRECONDITION_FAILED"), "{said}");
-        assert!(last.contains("delete it"), "it says what to do: {last}");
+        assert!(last.contains(queue) && last.contains("it exists with x-"), "{said}");
+        assert!(last.contains("remove it") && last.contains("--check"), "it says what to do: {last}");
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     }
     let channel = cloud.lab.channel().await;

@@ -180,9 +180,14 @@ impl Checks {
 /// Casts batches that are stored but not yet with the bus.
 async fn send_unsent(checks: &Arc<Checks>) {
     let unsent: Vec<Batch> = checks.state.lock().await.runs.unsent().take(256).cloned().collect();
+    // An adapter whose queue takes nothing holds up itself, and no other.
+    let mut stuck: BTreeSet<AdapterName> = BTreeSet::new();
     for batch in unsent {
         let now = checks.clock.now();
         let Ok(adapter) = AdapterName::new(&batch.adapter) else { continue };
+        if stuck.contains(&adapter) {
+            continue;
+        }
         let sent = if now >= batch.deadline {
             // Too late to ask; the deadline speaks for it.
             Ok(())
@@ -206,7 +211,11 @@ async fn send_unsent(checks: &Arc<Checks>) {
             Err(error) if error.kind == Kind::NotFound => {}
             Err(error) => {
                 tracing::info!(%error, check.name = %batch.check, run = %batch.order, "a batch could not be handed to the bus; it is repeated");
-                return;
+                if !*checks.bus.connected().borrow() {
+                    return;
+                }
+                stuck.insert(adapter);
+                continue;
             }
         }
         // A batch that is sent twice after a crash right here does no harm: results are idempotent.

@@ -1,5 +1,7 @@
 //! The Rust half of `tools/bench bus` and `tools/bench results`: a peer that serves, calls and notifies, and a cloud's worth of results.
 //!
+//! As the programs do it: a server like `spiced` has a thread for each processor, a client like `spicectl` has one.
+//!
 //! It is driven by JSON lines on standard input and answers with one line each; it ends with its input.
 
 mod results;
@@ -14,10 +16,17 @@ fn say(line: &Value) {
     println!("{line}");
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [part, url, rest @ ..] = arguments.as_slice() else {
+    let mut runtime = match arguments.first().map(String::as_str) {
+        Some("client") => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(obey(&arguments))
+}
+
+async fn obey(arguments: &[String]) -> anyhow::Result<()> {
+    let [part, url, rest @ ..] = arguments else {
         bail!("usage: bench_peer serve|client URL | bench_peer results URL STATE_DIR NODES");
     };
     let (reader, mut commands) = mpsc::channel(1);

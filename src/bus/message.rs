@@ -9,7 +9,7 @@ use super::target::{Target, version_fault};
 use crate::text::display_safe;
 
 /// Prefix of the members that carry the request's context.
-const CONTEXT: &str = "_context_";
+pub(crate) const CONTEXT: &str = "_context_";
 
 /// What is asked of an endpoint.
 #[derive(Debug, Clone, PartialEq, Default)]

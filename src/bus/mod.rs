@@ -16,7 +16,7 @@
 //! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `dead_letters` | looking at work that was put aside, putting it back, dropping it |
-//! | `notifier` | notifications |
+//! | `notifier`, `listener` | notifications, sent and heard |
 //!
 //! # Where we differ from oslo.messaging, on purpose
 //! - A call is published mandatory: one that nobody serves fails within seconds, not at its timeout.
@@ -43,6 +43,7 @@ mod error;
 mod failure;
 #[cfg(test)]
 pub(crate) mod fuzz;
+mod listener;
 mod liveness;
 mod message;
 mod mismatch;
@@ -91,7 +92,7 @@ pub use notifier::{Notification, PRIORITY};
 pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions};
 pub use reply::Reply;
 pub use server::Server;
-pub use service::{Delivery, Dispatcher, Disposition, Listen, Service};
+pub use service::{Delivery, Dispatcher, Disposition, Listen, Service, Subscription};
 pub use state::Broker;
 pub use target::{Target, version_is_compatible};
 

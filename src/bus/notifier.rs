@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Value};
 
+use super::message::{CONTEXT, Received, Request};
 use crate::clock::Timestamp;
 
 /// The only priority SPICE sends: Ceilometer makes no sample of anything else.
 pub const PRIORITY: &str = "INFO";
+
+/// Priorities that oslo.messaging's notifiers have, in lower case.
+pub(crate) const PRIORITIES: &[&str] = &["audit", "debug", "info", "warn", "error", "critical", "sample"];
 
 /// One notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +44,24 @@ pub(crate) fn encode(notification: &Notification, unique_id: &str) -> Map<String
     message
 }
 
+/// A notification of anybody's, as a request whose method is its priority; `None` where that is missing or unknown. The routing key says nothing:
+/// oslo.messaging's listener goes by the priority too.
+pub(crate) fn decode(mut message: Map<String, Value>) -> Option<Received> {
+    let priority = message.get("priority").and_then(Value::as_str)?.to_ascii_lowercase();
+    let method = PRIORITIES.iter().find(|known| **known == priority)?;
+    let mut args = Map::new();
+    for name in ["publisher_id", "event_type", "payload", "message_id", "timestamp"] {
+        args.insert(name.to_owned(), message.remove(name).unwrap_or_default());
+    }
+    let unique_id = match message.remove("_unique_id") {
+        Some(Value::String(id)) => Some(id),
+        _ => None,
+    };
+    let context = message.into_iter().filter_map(|(key, value)| Some((key.strip_prefix(CONTEXT)?.to_owned(), value)));
+    let request = Request::new(*method, args).context(context.collect());
+    Some(Received { request, namespace: None, version: None, unique_id, reply_to: None })
+}
+
 /// `str(utcnow())`: a space between date and time, no zone, microseconds left out when zero.
 fn oslo_timestamp(at: Timestamp) -> String {
     let Some(at) = at.to_utc() else {
@@ -52,6 +74,7 @@ fn oslo_timestamp(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::envelope::{self, BodyKind, CONTENT_TYPE};
     use super::*;
     use serde_json::json;
 
@@ -71,6 +94,29 @@ mod tests {
                    "event_type": "spice.node.trust.changed", "priority": "INFO", "payload": {"node": "n1"},
                    "timestamp": "2026-11-22 03:03:32.395000", "_unique_id": "u", "_context_project_id": "p"})
         );
+    }
+
+    #[test]
+    fn what_was_captured_is_heard_as_pythons_listener_of_info_heard_it() {
+        let captured: Vec<Value> = serde_json::from_str(include_str!("fixtures/oslo_notifications.json")).unwrap();
+        let (mut judged, mut heard) = (0, 0);
+        for capture in &captured {
+            let Some(body) = capture["body"].as_str() else { continue };
+            let kind = BodyKind { content_type: Some(CONTENT_TYPE), ..BodyKind::default() };
+            let message = envelope::decode_request(kind, body.as_bytes(), 1 << 20).unwrap();
+            let decoded = decode(message.clone());
+            if let Some(decoded) = &decoded {
+                heard += 1;
+                assert_eq!(decoded.request.args["event_type"], message["event_type"]);
+                assert_eq!(decoded.request.args["payload"], message.get("payload").cloned().unwrap_or_default());
+            }
+            if let Some(handled) = capture["handled"].as_u64() {
+                judged += 1;
+                let info = decoded.is_some_and(|decoded| decoded.request.method == "info");
+                assert_eq!(u64::from(info), handled, "{}", capture["scenario"]);
+            }
+        }
+        assert!(judged >= 7 && heard > 20, "{judged} judged, {heard} heard");
     }
 
     #[test]

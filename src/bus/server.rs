@@ -23,6 +23,7 @@ use super::connection::{Link, Links, interval};
 use super::core::{Core, Origin};
 use super::declare::{declare, short};
 use super::error::BusError;
+use super::listener::Listener;
 use super::rpc_server::RpcServer;
 use super::service::{Delivery, Dispatcher, Service};
 use super::upkeep::{Interrupted, Upkeep};
@@ -86,7 +87,10 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
     });
     let (serving, watch_serving) = watch::channel(false);
     let (first, started) = oneshot::channel();
-    let handler = match core.service.delivery {
+    let handler = match &core.service.delivery {
+        Delivery::Notifications(wanted) => {
+            Handler::Notifications(Arc::new(Listener::new(Arc::clone(&core), wanted.clone())))
+        }
         Delivery::Rpc => Handler::Rpc(Arc::new(RpcServer::new(Arc::clone(&core)))),
         Delivery::Work { .. } => Handler::Work(Arc::new(WorkServer::new(Arc::clone(&core)))),
     };
@@ -104,6 +108,7 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
 enum Handler {
     Rpc(Arc<RpcServer>),
     Work(Arc<WorkServer>),
+    Notifications(Arc<Listener>),
 }
 
 struct Runner {
@@ -266,6 +271,12 @@ impl Runner {
                 self.core
                     .tasks
                     .spawn(async move { abort.run_until_cancelled(rpc.handle(origin, delivery, permit)).await });
+            }
+            Handler::Notifications(listener) => {
+                let listener = Arc::clone(listener);
+                self.core
+                    .tasks
+                    .spawn(async move { abort.run_until_cancelled(listener.handle(delivery, permit, over)).await });
             }
             Handler::Work(work) => {
                 let work = Arc::clone(work);

@@ -8,6 +8,7 @@ use super::client::fresh_id;
 use super::core::Origin;
 use super::error::BusError;
 use super::message::Incoming;
+use super::notifier::PRIORITIES;
 use super::options::BusOptions;
 use super::reply::Reply;
 use super::topology::{self, Object};
@@ -72,6 +73,29 @@ impl Service {
         }
     }
 
+    /// A listener to the notifications of `topic` on `exchange` that have one of `priorities` (in lower case). With a `pool` it gets a copy of its
+    /// own, in a queue of that name; without one it shares the queues `topic.priority` with every other listener, which takes theirs away. The request
+    /// that a dispatcher sees has the priority as its method, and `publisher_id`, `event_type`, `payload`, `message_id` and `timestamp` as arguments.
+    #[must_use]
+    pub fn notifications(
+        exchange: impl Into<String>,
+        topic: impl Into<String>,
+        priorities: &[&str],
+        pool: Option<&str>,
+    ) -> Self {
+        Self {
+            exchange: exchange.into(),
+            topic: topic.into(),
+            server: None,
+            listen: Listen { topic: true, server: false, fanout: false },
+            delivery: Delivery::Notifications(Subscription {
+                priorities: priorities.iter().map(|priority| (*priority).to_owned()).collect(),
+                pool: pool.map(ToOwned::to_owned),
+            }),
+            concurrency: 1,
+        }
+    }
+
     /// The same service, carrying out at most `concurrency` requests at once.
     #[must_use]
     pub fn concurrency(mut self, concurrency: u16) -> Self {
@@ -87,10 +111,12 @@ impl Service {
             "a service that listens under its own name needs one"
         } else if !(self.listen.topic || self.listen.server || self.listen.fanout) {
             "a service must listen to at least one queue"
-        } else if matches!(self.delivery, Delivery::Work { .. })
+        } else if self.delivery != Delivery::Rpc
             && self.listen != (Listen { topic: true, server: false, fanout: false })
         {
-            "a work service listens to its topic only"
+            "work and notifications come through the queues of their topic only"
+        } else if matches!(&self.delivery, Delivery::Notifications(wanted) if !wanted.is_possible()) {
+            "a listener needs at least one of the priorities audit, debug, info, warn, error, critical and sample"
         } else {
             return Ok(());
         };
@@ -101,6 +127,7 @@ impl Service {
     pub(crate) fn prefetch(&self, options: &BusOptions) -> u16 {
         match self.delivery {
             Delivery::Work { prefetch } => prefetch.max(1),
+            Delivery::Notifications(_) => self.concurrency.max(1),
             Delivery::Rpc => match options.rabbit.rabbit_qos_prefetch_count {
                 0 => self.concurrency.clamp(1, RPC_PREFETCH),
                 count => count,
@@ -114,7 +141,17 @@ impl Service {
         let rabbit = &options.rabbit;
         let mut objects: Vec<Object> = Vec::new();
         let mut queues = Vec::new();
-        if matches!(delivery, Delivery::Work { .. }) {
+        if let Delivery::Notifications(Subscription { priorities, pool }) = delivery {
+            objects.push(topology::control_exchange(rabbit, exchange));
+            for priority in priorities {
+                let key = format!("{topic}.{priority}");
+                let queue = pool.as_ref().unwrap_or(&key);
+                objects.push(topology::bound_queue(rabbit, exchange, queue, &key));
+                if !queues.iter().any(|(_, known)| known == queue) {
+                    queues.push((Origin::Topic, queue.clone()));
+                }
+            }
+        } else if matches!(delivery, Delivery::Work { .. }) {
             objects.extend(topology::dead_letters(rabbit, exchange));
             objects.push(topology::work_exchange(exchange));
             objects.push(topology::work_queue(rabbit, exchange, topic, options.work_queue_max_length));
@@ -160,7 +197,7 @@ impl Listen {
 }
 
 /// How messages are acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// As oslo.messaging: acknowledged before it is carried out, duplicates dropped, calls answered. A crash loses the request, and
     /// its caller notices.
@@ -170,6 +207,24 @@ pub enum Delivery {
         /// Most messages held and not yet acknowledged; at least 1.
         prefetch: u16,
     },
+    /// As oslo.messaging's listener: acknowledged after the dispatcher returned, given back to the broker when it says [`Disposition::Retry`]. What cannot
+    /// be read, and priorities nobody asked for, are dropped: these queues are not ours, and have no dead letters.
+    Notifications(Subscription),
+}
+
+/// Which notifications are listened to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Priorities, in lower case.
+    pub priorities: Vec<String>,
+    /// The name of the queue that gets a copy of its own.
+    pub pool: Option<String>,
+}
+
+impl Subscription {
+    fn is_possible(&self) -> bool {
+        !self.priorities.is_empty() && self.priorities.iter().all(|one| PRIORITIES.contains(&one.as_str()))
+    }
 }
 
 /// Carries out requests.
@@ -186,8 +241,9 @@ pub enum Disposition {
     Reply(Reply),
     /// Carried out, nothing to say. A call is answered with null.
     Done,
-    /// Work only: cannot be carried out now; comes again after this time, from the broker if this process goes. A call fails.
+    /// Work and notifications: cannot be carried out now; comes again after this time, from the broker if this process goes. A call fails.
     Retry(Duration),
-    /// Work only: can never be carried out, for the reason given; kept among the dead letters and counted. A call fails.
+    /// Work only: can never be carried out, for the reason given; kept among the dead letters and counted. A notification is dropped and counted. A call
+    /// fails.
     Poison(String),
 }

@@ -113,13 +113,18 @@ pub(crate) fn expected_exchange(name: &str) -> Object {
 
 /// A queue that oslo.messaging peers declare too: `T`, `T.S` or a notification queue; bound under its own name.
 pub(crate) fn topic_queue(options: &RabbitOptions, exchange: &str, name: &str) -> Object {
+    bound_queue(options, exchange, name, name)
+}
+
+/// The same with another routing key: the queue of a pool of notification listeners.
+pub(crate) fn bound_queue(options: &RabbitOptions, exchange: &str, name: &str, key: &str) -> Object {
     Object::Queue(Queue {
         name: name.to_owned(),
         durable: options.amqp_durable_queues || options.rabbit_quorum_queue,
         exclusive: false,
         auto_delete: options.amqp_auto_delete,
         arguments: quorum_arguments(options, true),
-        binding: Some((exchange.to_owned(), name.to_owned())),
+        binding: Some((exchange.to_owned(), key.to_owned())),
         follows_options: true,
     })
 }

@@ -22,6 +22,7 @@ mod cli;
 mod cloud;
 mod conformance;
 mod conformance_hosts;
+mod conformance_listener;
 mod conformance_mismatch;
 mod conformance_options;
 mod conformance_vectors;

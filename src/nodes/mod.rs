@@ -40,6 +40,7 @@ use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, Secured};
 use crate::store::{Database, StoreError};
+use crate::telemetry::Sparingly;
 use crate::trust::Rules;
 
 /// What the role needs from outside.
@@ -77,6 +78,8 @@ pub struct Nodes {
     publications: mpsc::Sender<Publication>,
     timers_changed: Notify,
     policy_wanted: Notify,
+    /// When contradicting results are logged: the holder of an adapter's key can send them in masses.
+    contradictions: Sparingly,
 }
 
 /// The running role.
@@ -134,6 +137,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         publications,
         timers_changed: Notify::new(),
         policy_wanted: Notify::new(),
+        contradictions: Sparingly::default(),
     });
     nodes.resume(stored_policy).await?;
     nodes.honour_revocations().await?;

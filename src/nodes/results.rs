@@ -149,7 +149,9 @@ impl Nodes {
         if matches!(recorded.folded.note, Note::Conflict { .. }) {
             metrics::counter!("spice_nodes_results_contradicted_total", "check" => ticket.check.to_string())
                 .increment(1);
-            tracing::warn!(sender, node = %node, check.name = %ticket.check, run = %ticket.order, "results of one run contradict each other; the worse one stands");
+            if let Some(others) = self.contradictions.log() {
+                tracing::warn!(sender, node = %node, check.name = %ticket.check, run = %ticket.order, others, "results of one run contradict each other; the worse one stands");
+            }
         }
         if recorded.boot == Some(BootSeen::Changed) {
             rebooted.insert(node.clone());

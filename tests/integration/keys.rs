@@ -47,6 +47,8 @@ async fn restart(cloud: &mut Cloud, role: &str) {
 
 /// The real Nova filter, asked which of the nodes may take a server of a flavor that demands trust.
 async fn filter_passes(cloud: &Cloud, hosts: &[&str]) -> Vec<String> {
+    // Until the cache has heard Nodes the filter believes no file.
+    eventually("the cache has heard Nodes", async || cloud.sign_of_life().is_some()).await;
     let conf = cloud.dir.path().join("nova.conf");
     let text = format!(
         "[filter_scheduler]\navailable_filters = spice_nova.TrustedFilterSPICE\nenabled_filters = TrustedFilterSPICE\n\

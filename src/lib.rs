@@ -54,7 +54,7 @@
 //!   of ours reports it as what it is: unconfirmed.
 //! - **The wait between two attempts to reach the broker** never exceeds 2 s, whatever oslo.messaging's options say: those let it grow to 30 s, and
 //!   a pool whose passes run out meanwhile costs more than a few attempts at a closed port.
-//! - **Whether consumers, bindings and exchanges are still there** is asked once in a heartbeat interval instead of trusting that nobody
+//! - **Whether consumers, bindings and exchanges are still there** is asked once in a heartbeat interval, and at least every 10 s, instead of trusting that nobody
 //!   touches them: AMQP tells a consumer nothing of a binding or an exchange that is gone, and a deaf service looks healthy.
 //! - **Losses are told by announcements**, which name the batches an adapter holds, not by a message per batch and not stored:
 //!   they are heard again within seconds of a restart of Checks. Silence is the second sign, for adapters that only answer.

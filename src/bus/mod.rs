@@ -5,7 +5,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `target`, `message`, `reply`, `failure`, `envelope`, `compression`, `python_json` | what travels, as pure functions |
+//! | `target`, `message`, `reply`, `failure`, `envelope`, `compression`, `python_json`, `room` | what travels, as pure functions |
 //! | `transport_url`, `options`, `rabbit_options`, `option_values` | where to connect and how, in oslo.messaging's own words |
 //! | `topology`, `declare`, `mismatch` | every exchange and queue with its flags, making them, and saying why the broker refuses |
 //! | `connect`, `tls` | opening a connection, and being able to give it up |

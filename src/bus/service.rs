@@ -230,7 +230,8 @@ impl Subscription {
 /// Carries out requests.
 #[async_trait]
 pub trait Dispatcher: Send + Sync {
-    /// Carries out one request. A panic becomes a failure (RPC), or a retry and after five of them a dead letter (work).
+    /// Carries out one request. A panic becomes a failure (RPC), or a retry and after five of them a dead letter (work);
+    /// a notification is then done with.
     async fn dispatch(&self, incoming: Incoming) -> Disposition;
 }
 

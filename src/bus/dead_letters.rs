@@ -12,52 +12,21 @@ use std::time::Duration;
 
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel};
-use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::connection::Link;
+use super::dead_letter::{self, DeadLetter};
 use super::declare::{ensure, short};
-use super::envelope::{self, BodyKind};
 use super::error::{BusError, from_lapin};
 use super::publisher::{Lane, Outgoing};
 use super::{Bus, topology};
-use crate::text::display_safe;
 
 /// How long a look waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of bodies that one list holds.
 const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
-
-/// Work that was put aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadLetter {
-    /// What it is called by. Two letters with equal content have the same.
-    pub id: String,
-    /// Why, as a word: `poison`, `panic`, `request`, `too_large`, `not_json` and others; the broker's own words are `rejected`, `expired`,
-    /// `maxlen` and `delivery_limit`.
-    pub reason: String,
-    /// Why, as a sentence, made safe to show; empty when nobody said.
-    pub detail: String,
-    /// The exchange it was sent to.
-    pub exchange: String,
-    /// The queue it was taken from.
-    pub topic: String,
-    /// The body as it was sent; empty where it was larger than the limit in force, and was not kept.
-    #[serde(skip)]
-    pub body: Vec<u8>,
-}
-
-impl DeadLetter {
-    /// The message in its envelope, if it can be read.
-    #[must_use]
-    pub fn message(&self) -> Option<Map<String, Value>> {
-        let kind = BodyKind { content_type: Some(envelope::CONTENT_TYPE), ..BodyKind::default() };
-        envelope::decode(kind, &self.body, self.body.len()).ok()
-    }
-}
 
 /// What became of an order about one dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +63,7 @@ impl Bus {
         let mut bytes = 0;
         while letters.len() < limit && bytes <= MAX_LISTED_BYTES {
             let Some(message) = look.next().await? else { break };
-            let letter = read(&message, exchange);
+            let letter = look.read(&message);
             bytes += letter.body.len();
             letters.push(letter);
         }
@@ -138,7 +107,7 @@ impl Bus {
             return Ok(Ordered::Absent);
         };
         let carried_out = match order {
-            Order::Requeue => self.requeue(&letter).await,
+            Order::Requeue => self.requeue(&letter, &message.delivery.properties).await,
             Order::Drop => Ok(()),
         };
         let outcome = match carried_out {
@@ -149,7 +118,7 @@ impl Bus {
         outcome.map(|()| Ordered::Done)
     }
 
-    async fn requeue(&self, letter: &DeadLetter) -> Result<(), BusError> {
+    async fn requeue(&self, letter: &DeadLetter, properties: &BasicProperties) -> Result<(), BusError> {
         if letter.body.is_empty() {
             return Err(BusError::Options(
                 "the message was larger than allowed and its body was not kept; it can only be dropped".to_owned(),
@@ -160,6 +129,7 @@ impl Bus {
             lane: Lane::Store,
             mandatory: true,
             persistent: true,
+            properties: Some(dead_letter::passed_on(properties)),
             needs: &needs,
             ..Outgoing::new(&letter.exchange, &letter.topic, &letter.body)
         };
@@ -171,7 +141,7 @@ impl Bus {
         for object in topology::dead_letters(&self.options().rabbit, exchange) {
             ensure(&link, &object).await?;
         }
-        Look::begin(&link, exchange).await
+        Look::begin(&link, exchange, self.options().max_message_bytes).await
     }
 }
 
@@ -180,13 +150,15 @@ struct Look {
     channel: Channel,
     queue: String,
     exchange: String,
+    /// Most bytes a body may have, also unpacked.
+    limit: usize,
 }
 
 impl Look {
-    async fn begin(link: &Link, exchange: &str) -> Result<Self, BusError> {
+    async fn begin(link: &Link, exchange: &str, limit: usize) -> Result<Self, BusError> {
         let queue = topology::dead_letter_name(exchange);
         let channel = link.connection.create_channel().await.map_err(|error| from_lapin(&error, "a channel"))?;
-        Ok(Self { channel, queue, exchange: exchange.to_owned() })
+        Ok(Self { channel, queue, exchange: exchange.to_owned(), limit })
     }
 
     async fn count(&self) -> Result<u32, BusError> {
@@ -200,11 +172,15 @@ impl Look {
         got.map_err(|error| self.fault(&error))
     }
 
+    fn read(&self, message: &BasicGetMessage) -> DeadLetter {
+        dead_letter::read(&message.delivery, &self.exchange, self.limit)
+    }
+
     /// Takes from the queue until the letter is found. What comes later is not waited for.
     async fn find(&self, id: &str) -> Result<Option<(BasicGetMessage, DeadLetter)>, BusError> {
         for _ in 0..self.count().await? {
             let Some(message) = self.next().await? else { break };
-            let letter = read(&message, &self.exchange);
+            let letter = self.read(&message);
             if letter.id == id {
                 return Ok(Some((message, letter)));
             }
@@ -227,73 +203,5 @@ impl Look {
 
     fn fault(&self, error: &lapin::Error) -> BusError {
         from_lapin(error, &format!("queue {:?}", self.queue))
-    }
-}
-
-fn read(message: &BasicGetMessage, work_exchange: &str) -> DeadLetter {
-    let delivery = &message.delivery;
-    let fields = Fields::of(&delivery.properties);
-    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    let exchange = fields.exchange.unwrap_or_else(|| work_exchange.to_owned());
-    let topic = fields.topic.unwrap_or_default();
-    for part in [exchange.as_bytes(), topic.as_bytes(), fields.detail.as_bytes(), &delivery.data] {
-        digest.update(part);
-        digest.update(&[0]);
-    }
-    DeadLetter {
-        id: hex::encode(&digest.finish().as_ref()[..16]),
-        reason: display_safe(&fields.reason),
-        detail: display_safe(&fields.detail),
-        exchange,
-        topic,
-        body: delivery.data.clone(),
-    }
-}
-
-/// What the headers say: ours, or those of a broker that put the message aside itself.
-#[derive(Default)]
-struct Fields {
-    reason: String,
-    detail: String,
-    exchange: Option<String>,
-    topic: Option<String>,
-}
-
-impl Fields {
-    fn of(properties: &BasicProperties) -> Self {
-        let Some(headers) = properties.headers() else { return Self::default() };
-        if text(headers, "x-spice-reason").is_some() {
-            return Self {
-                reason: text(headers, "x-spice-reason").unwrap_or_default(),
-                detail: text(headers, "x-spice-detail").unwrap_or_default(),
-                exchange: text(headers, "x-spice-exchange"),
-                topic: text(headers, "x-spice-topic"),
-            };
-        }
-        let Some(AMQPValue::FieldArray(deaths)) = headers.inner().get("x-death") else { return Self::default() };
-        // The latest death comes first.
-        let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else { return Self::default() };
-        let key = match death.inner().get("routing-keys") {
-            Some(AMQPValue::FieldArray(keys)) => keys.as_slice().first().and_then(as_text),
-            _ => None,
-        };
-        Self {
-            reason: text(death, "reason").unwrap_or_default(),
-            detail: String::new(),
-            exchange: text(death, "exchange"),
-            topic: key.or_else(|| text(death, "queue")),
-        }
-    }
-}
-
-fn text(table: &FieldTable, name: &str) -> Option<String> {
-    table.inner().get(name).and_then(as_text)
-}
-
-fn as_text(value: &AMQPValue) -> Option<String> {
-    match value {
-        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-        AMQPValue::ShortString(text) => Some(text.to_string()),
-        _ => None,
     }
 }

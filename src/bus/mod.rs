@@ -15,7 +15,7 @@
 //! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
 //! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
-//! | `dead_letters` | looking at work that was put aside, putting it back, dropping it |
+//! | `dead_letter`, `dead_letters` | looking at work that was put aside, putting it back, dropping it |
 //! | `notifier`, `listener` | notifications, sent and heard |
 //!
 //! # Where we differ from oslo.messaging, on purpose
@@ -36,6 +36,7 @@ mod compression;
 mod connect;
 mod connection;
 mod core;
+mod dead_letter;
 mod dead_letters;
 mod declare;
 mod envelope;
@@ -84,7 +85,8 @@ use connect::Connector;
 use connection::Links;
 use publisher::{Lane, Outgoing, Publisher};
 
-pub use dead_letters::{DeadLetter, Ordered};
+pub use dead_letter::DeadLetter;
+pub use dead_letters::Ordered;
 pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
 pub use message::{Incoming, Request};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ pub(crate) struct Outgoing<'a> {
     /// The broker drops it when nobody took it for so long.
     pub expiration: Option<Duration>,
     pub headers: &'a [(&'static str, String)],
+    /// A message that is passed on keeps these; `headers` are added to its own.
+    pub properties: Option<BasicProperties>,
     /// What must be there before it is sent.
     pub needs: &'a [Object],
 }
@@ -70,6 +72,7 @@ impl<'a> Outgoing<'a> {
             persistent: false,
             expiration: None,
             headers: &[],
+            properties: None,
             needs: &[],
         }
     }
@@ -272,16 +275,18 @@ async fn open_channel(link: &Link) -> Result<Channel, BusError> {
 }
 
 fn properties(message: &Outgoing<'_>) -> Result<BasicProperties, BusError> {
-    let mut headers = FieldTable::default();
+    let kept = match &message.properties {
+        Some(properties) => properties.clone(),
+        None => BasicProperties::default()
+            .with_content_type(short(CONTENT_TYPE)?)
+            .with_content_encoding(short(CONTENT_ENCODING)?)
+            .with_priority(0),
+    };
+    let mut headers = kept.headers().clone().unwrap_or_default();
     for (name, value) in message.headers {
         headers.insert(short(name)?, AMQPValue::LongString(value.as_str().into()));
     }
-    let properties = BasicProperties::default()
-        .with_content_type(short(CONTENT_TYPE)?)
-        .with_content_encoding(short(CONTENT_ENCODING)?)
-        .with_headers(headers)
-        .with_delivery_mode(if message.persistent { 2 } else { 1 })
-        .with_priority(0);
+    let properties = kept.with_headers(headers).with_delivery_mode(if message.persistent { 2 } else { 1 });
     Ok(match message.expiration {
         Some(expiration) => {
             // RabbitMQ takes at most 2^32 - 1 ms.

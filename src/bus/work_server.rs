@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, Origin};
+use super::dead_letter;
 use super::message;
 use super::publisher::{Lane, Outgoing};
 use super::service::Disposition;
@@ -121,6 +122,7 @@ impl WorkServer {
             mandatory: true,
             persistent: true,
             headers: &headers,
+            properties: Some(dead_letter::passed_on(&delivery.properties)),
             needs: &needs,
             ..Outgoing::new(&dead, &self.core.service.topic, body)
         };

@@ -147,3 +147,55 @@ async fn what_the_broker_itself_put_aside_goes_back_to_where_it_came_from() {
     assert_eq!(bus.dead_letter_count(WORK).await.unwrap(), 0);
     lab.remove().await;
 }
+
+/// Everything about a message but who delivered it.
+fn as_sent(got: &lapin::message::BasicGetMessage) -> (lapin::BasicProperties, Vec<u8>) {
+    (got.delivery.properties.clone(), got.delivery.data.clone())
+}
+
+#[tokio::test]
+async fn a_compressed_message_goes_back_byte_for_byte_and_is_carried_out() {
+    let lab = Lab::new().await;
+    let bus = lab.bus("both");
+    let mended = Arc::new(AtomicBool::new(false));
+    let (serving, _done) = refusing(&bus, &mended).await;
+    serving.stop(PATIENCE).await;
+    let mut peer = lab.peer(&["kombu_compression=gzip", "amqp_durable_queues=true"]).await;
+    let cast = |n: u64| {
+        json!({
+            "do": "cast", "exchange": WORK, "topic": RESULTS, "method": "record_results", "args": { "n": n },
+        })
+    };
+    peer.succeed(cast(7)).await;
+    lab.await_depth(RESULTS, 1).await;
+    let channel = lab.channel().await;
+    let got = channel.basic_get(RESULTS.into(), Default::default()).await.unwrap().unwrap();
+    let original = as_sent(&got);
+    assert!(!original.1.starts_with(b"{"), "it is compressed");
+    got.delivery.reject(lapin::options::BasicRejectOptions { requeue: true }).await.unwrap();
+
+    // Put aside by us, then by the broker: both times it comes back as it was.
+    for by_broker in [false, true] {
+        if by_broker {
+            let got = channel.basic_get(RESULTS.into(), Default::default()).await.unwrap().unwrap();
+            got.delivery.reject(lapin::options::BasicRejectOptions { requeue: false }).await.unwrap();
+            lab.await_depth(DEAD, 1).await;
+        } else {
+            let (serving, _done) = refusing(&bus, &mended).await;
+            lab.await_depth(DEAD, 1).await;
+            serving.stop(PATIENCE).await;
+        }
+        let letters = bus.dead_letters(WORK, 10).await.unwrap();
+        assert_eq!(letters[0].reason, if by_broker { "rejected" } else { "poison" });
+        assert_eq!(letters[0].message().unwrap()["method"], "record_results", "it can be shown");
+        assert_eq!(bus.requeue_dead_letter(WORK, &letters[0].id).await.unwrap(), Ordered::Done);
+        let got = channel.basic_get(RESULTS.into(), Default::default()).await.unwrap().unwrap();
+        assert_eq!(as_sent(&got), original, "put aside by the broker: {by_broker}");
+        got.delivery.reject(lapin::options::BasicRejectOptions { requeue: true }).await.unwrap();
+    }
+    mended.store(true, Ordering::SeqCst);
+    let (_serving, mut done) = refusing(&bus, &mended).await;
+    assert_eq!(done.soon().await, 7);
+    assert_eq!(bus.dead_letter_count(WORK).await.unwrap(), 0);
+    lab.remove().await;
+}

@@ -59,7 +59,8 @@
 //! - **Losses are told by announcements**, which name the batches an adapter holds, not by a message per batch and not stored:
 //!   they are heard again within seconds of a restart of Checks. Silence is the second sign, for adapters that only answer.
 //!   An adapter of ours loses nothing (the broker delivers an unacknowledged batch again), so what waits in a queue is never
-//!   cast again. The next attempt is issued when it is cast: its evidence is that young, and revoking a key voids it by when
+//!   cast again, nor what was held or waited until a moment ago: whoever has it now may not have said so yet. While Checks cannot ask the broker,
+//!   nobody's silence counts. The next attempt is issued when it is cast: its evidence is that young, and revoking a key voids it by when
 //!   it was really signed.
 //! - **A signature counts by the later of the time it states and of its receipt.** A stated time alone would let the thief
 //!   of a revoked key sign on with yesterday's date. What was on its way at the time named is lost with it; checks ask again.

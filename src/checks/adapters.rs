@@ -117,6 +117,15 @@ impl Adapters {
         std::mem::take(&mut self.lost)
     }
 
+    /// Nobody could be heard until now: whoever lived then is not taken as gone for that.
+    pub fn excuse(&mut self, now: Duration) {
+        for instance in self.known.values_mut().flat_map(|known| known.instances.values_mut()) {
+            if instance.is_alive(now) {
+                instance.seen = now;
+            }
+        }
+    }
+
     /// The schema of the parameters of `name`, if it ever announced itself.
     #[must_use]
     pub fn schema(&self, name: &AdapterName) -> Option<&Value> {

@@ -141,6 +141,7 @@ impl Checks {
                 sent_at: None,
                 heard_at: None,
                 lost: None,
+                safe_at: None,
                 timed_out: false,
             };
             storage::save_batch(&mut changes, &batch).await.map_err(RpcError::internal)?;

@@ -9,7 +9,9 @@
 //!   nothing of an adapter but its results.
 //!
 //! A batch that still waits in its queue is not lost, nor one whose results may be under way; whoever acts on this looks
-//! there first ([`super::recast`]).
+//! there first ([`super::recast`]). Nor is one that was just taken from the queue, or just answered: whoever took it had no
+//! time to say so yet, and its results may be in anybody's hands. So what was known to be safe until a moment ago is given
+//! time before either sign counts.
 
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ use crate::clock::Timestamp;
 pub const MAX_ATTEMPTS: i64 = 3;
 /// With less time than this to its deadline a batch is not cast again, nor with less than a tenth of what it had.
 pub const MIN_LEFT: Duration = Duration::from_secs(1);
+
+/// Whoever takes a batch, and tells, has told by then: adapters of ours do within 250 ms. Longer than from one look at the
+/// queue to the next.
+const TOLD_WITHIN: Duration = Duration::from_millis(1500);
 
 /// Why a batch was taken as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,18 +64,35 @@ pub fn lost<'a>(
     watching: Timestamp,
     now: Now,
 ) -> impl Iterator<Item = (&'a Batch, Loss)> {
-    runs.batches().filter_map(move |batch| {
-        let loss = suspicion(batch, watching, now.utc)?;
-        let held = adapters.is_held(&batch.adapter, batch.order, batch.batch, now.monotonic);
-        (!held).then_some((batch, loss))
-    })
+    runs.batches().filter_map(move |batch| Some((batch, loss_of(batch, adapters, watching, now)?)))
+}
+
+/// Why `batch` is to be cast again, if it is; see [`lost`].
+#[must_use]
+pub fn loss_of(batch: &Batch, adapters: &Adapters, watching: Timestamp, now: Now) -> Option<Loss> {
+    let loss = suspicion(batch, watching, now.utc)?;
+    (!adapters.is_held(&batch.adapter, batch.order, batch.batch, now.monotonic)).then_some(loss)
+}
+
+/// Takes note of what is told of batches: who holds which, and whose holder is gone. To be done after looking for what is
+/// [`lost`]: a batch whose holder began anew may be in the next one's hands already, who says so before the next look.
+pub fn take_note(runs: &mut Runs, adapters: &mut Adapters, now: Now) {
+    for lost in adapters.take_lost(now.monotonic) {
+        runs.mark_lost(&lost);
+    }
+    let held = |batch: &Batch| adapters.is_held(&batch.adapter, batch.order, batch.batch, now.monotonic);
+    runs.mark_held(now.utc, held);
 }
 
 /// Whether there is reason to take `batch` as lost, and it could be cast again.
 fn suspicion(batch: &Batch, watching: Timestamp, now: Timestamp) -> Option<Loss> {
     let sent_at = batch.sent_at.filter(|_| can_be_cast_again(batch, now))?;
+    let safe_for = batch.safe_at.map(|at| (now.since(at), batch.deadline.since(at)));
     if let Some(loss) = batch.lost {
-        return Some(loss);
+        return safe_for.is_none_or(|(past, _)| past >= TOLD_WITHIN).then_some(loss);
+    }
+    if safe_for.is_some_and(|(past, left)| past < left / 2) {
+        return None;
     }
     let heard = batch.heard_at.map_or(sent_at, |heard| heard.max(sent_at)).max(watching);
     (now.since(heard) >= batch.deadline.since(sent_at) / 2).then_some(Loss::Silence)

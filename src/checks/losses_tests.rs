@@ -46,6 +46,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>, ticket: &SignedDocument) ->
         sent_at: None,
         heard_at: None,
         lost: None,
+        safe_at: None,
         timed_out: false,
     }
 }
@@ -165,15 +166,61 @@ fn near_the_deadline_and_after_the_last_attempt_nothing_is_cast_again() {
     assert_eq!(found(&runs, &Adapters::default(), after(seconds(31))), []);
 }
 
+#[test]
+fn what_waited_in_its_queue_until_now_is_not_silent() {
+    let mut runs = sent();
+    runs.mark_waiting("foreign", after(seconds(40)).utc);
+    runs.mark_waiting("other", after(seconds(49)).utc);
+    assert_eq!(found(&runs, &Adapters::default(), after(seconds(49))), [], "whoever took it has had no time to answer");
+    assert_eq!(found(&runs, &Adapters::default(), after(seconds(50))), [(1, Loss::Silence)]);
+}
+
+#[test]
+fn what_was_just_answered_is_not_silent_because_nobody_holds_it_any_more() {
+    let (mut runs, mut adapters) = (sent(), Adapters::default());
+    adapters.announced(&foreign(), sign("a", &[name(1)]), seconds(40));
+    take_note(&mut runs, &mut adapters, after(seconds(40)));
+    adapters.announced(&foreign(), sign("a", &[]), seconds(41));
+    assert_eq!(found(&runs, &adapters, after(seconds(49))), [], "its results are in somebody's hands");
+    assert_eq!(found(&runs, &adapters, after(seconds(50))), [(1, Loss::Silence)]);
+}
+
+#[test]
+fn what_the_broker_gave_to_the_next_is_not_lost_before_he_could_say_so() {
+    let (mut runs, mut adapters) = (sent(), Adapters::default());
+    let incarnation =
+        |named: &str, holding: &[TicketRef]| Sign { incarnation: Some(named.to_owned()), ..sign("a", holding) };
+    adapters.announced(&foreign(), incarnation("first", &[name(1)]), seconds(5));
+    adapters.announced(&foreign(), incarnation("second", &[]), seconds(9));
+    assert_eq!(found(&runs, &adapters, after(seconds(10))), []);
+    take_note(&mut runs, &mut adapters, after(seconds(10)));
+    assert_eq!(found(&runs, &adapters, after(seconds(11))), [(1, Loss::AdapterRestarted)]);
+    adapters.announced(&foreign(), incarnation("second", &[name(1)]), seconds(11));
+    take_note(&mut runs, &mut adapters, after(seconds(11)));
+    adapters.announced(&foreign(), incarnation("second", &[]), seconds(12));
+    assert_eq!(found(&runs, &adapters, after(seconds(13))), [], "it was done, and is not lost any more");
+}
+
+#[test]
+fn nobody_is_gone_whom_we_could_not_hear() {
+    let mut adapters = Adapters::default();
+    adapters.announced(&foreign(), sign("a", &[name(1)]), seconds(0));
+    adapters.excuse(seconds(15));
+    assert_eq!(adapters.take_lost(seconds(34)), []);
+    assert!(adapters.is_held("foreign", ORDER, 1, seconds(34)));
+    adapters.excuse(seconds(36));
+    assert_eq!(adapters.take_lost(seconds(36)).len(), 1, "but nobody comes back by that");
+}
+
 /// What can happen to two adapters that acknowledge before they work, to the bus, and to Checks.
 #[derive(Debug, Clone)]
 enum Event {
-    /// An instance takes the oldest batch that waits.
+    /// An instance takes the oldest batch that waits; one that tells, tells a second later.
     Take(usize),
     /// An instance answers some nodes of what it holds; the answer may be lost.
     Answer { instance: usize, nodes: usize, arrives: bool },
-    /// SIGKILL.
-    Die(usize),
+    /// SIGKILL. The broker has what it held, and gives it to others, where it was not acknowledged.
+    Die { instance: usize, acknowledged: bool },
     /// Started again, under its old name.
     Start(usize),
     /// Somebody purges the adapter's queue.
@@ -190,7 +237,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => instance.clone().prop_map(Event::Take),
         4 => (instance.clone(), 1_usize..4, any::<bool>())
             .prop_map(|(instance, nodes, arrives)| Event::Answer { instance, nodes, arrives }),
-        2 => instance.clone().prop_map(Event::Die),
+        2 => (instance.clone(), any::<bool>())
+            .prop_map(|(instance, acknowledged)| Event::Die { instance, acknowledged }),
         2 => instance.prop_map(Event::Start),
         1 => Just(Event::Purge),
         5 => any::<bool>().prop_map(|twice| Event::Store { twice }),
@@ -219,6 +267,10 @@ struct World {
     /// Every cast: what, and when.
     casts: Vec<(TicketRef, Timestamp)>,
     restarts: usize,
+    /// Who has taken something and not said so yet.
+    untold: BTreeSet<usize>,
+    /// Batches that were cast again although an instance that tells had them.
+    needless: Vec<(i64, Loss)>,
     ticket: SignedDocument,
 }
 
@@ -238,6 +290,8 @@ impl World {
             stored: BTreeMap::new(),
             casts: Vec::new(),
             restarts: 0,
+            untold: BTreeSet::new(),
+            needless: Vec::new(),
             ticket,
         }
     }
@@ -267,7 +321,7 @@ impl World {
             Event::Take(index) if self.peers[index].alive && !self.queue.is_empty() => {
                 let (ticket, nodes) = self.queue.remove(0);
                 self.peers[index].held.insert(ticket, nodes);
-                self.announce(index);
+                self.untold.insert(index);
             }
             Event::Answer { instance, nodes, arrives } => {
                 let peer = &mut self.peers[instance];
@@ -282,9 +336,12 @@ impl World {
                     self.under_way.push((batch, told.into_iter().map(|node| (node, Status::Pass)).collect()));
                 }
             }
-            Event::Die(index) => {
-                self.peers[index].alive = false;
-                self.peers[index].held.clear();
+            Event::Die { instance, acknowledged } => {
+                self.peers[instance].alive = false;
+                let held = std::mem::take(&mut self.peers[instance].held);
+                if !acknowledged {
+                    self.queue.splice(0..0, held);
+                }
             }
             Event::Start(index) if !self.peers[index].alive => {
                 self.peers[index].alive = true;
@@ -328,18 +385,26 @@ impl World {
             }
             self.runs.mark_sent(ORDER, batch.batch, self.now.utc);
         }
-        for lost in self.adapters.take_lost(self.now.monotonic) {
-            self.runs.mark_lost(&lost);
+        if !self.queue.is_empty() {
+            self.runs.mark_waiting("foreign", self.now.utc);
         }
+        let lost: Vec<(i64, Loss)> = lost(&self.runs, &self.adapters, self.watching, self.now)
+            .map(|(batch, loss)| (batch.batch, loss))
+            .collect();
+        take_note(&mut self.runs, &mut self.adapters, self.now);
         if self.queue.is_empty() && self.under_way.is_empty() {
-            let lost: Vec<(i64, Loss)> = lost(&self.runs, &self.adapters, self.watching, self.now)
-                .map(|(batch, loss)| (batch.batch, loss))
-                .collect();
             for (batch, loss) in lost {
+                let has = |peer: &Peer| peer.alive && peer.tells && peer.held.keys().any(|held| held.batch == batch);
+                if self.peers.iter().any(has) {
+                    self.needless.push((batch, loss));
+                }
                 let (run, next) = self.runs.next_attempt(ORDER, batch, self.ticket.clone(), loss).unwrap();
                 self.runs.put_run(run);
                 self.runs.put_attempt(next);
             }
+        }
+        for index in std::mem::take(&mut self.untold) {
+            self.announce(index);
         }
         let overdue: Vec<Batch> = self.runs.overdue(self.now.utc).cloned().collect();
         for batch in overdue {
@@ -384,6 +449,7 @@ proptest! {
         }
         let repeated: usize = times.values().map(|times| times - 1).sum();
         prop_assert!(repeated <= 2 * world.restarts, "only a crash before it is noted casts an attempt twice");
+        prop_assert_eq!(&world.needless, &[], "nobody is asked for what a living instance has and tells of");
         let last_cast = world.casts.iter().map(|(ticket, _)| ticket.attempt).max().unwrap();
         prop_assert!((last_cast..=MAX_ATTEMPTS).contains(&run.attempts), "{} shown, {last_cast} cast", run.attempts);
     }
@@ -400,7 +466,7 @@ proptest! {
             world.dispatch();
             world.happen(&Event::Take(0));
             if second == dies_at {
-                world.happen(&Event::Die(0));
+                world.happen(&Event::Die { instance: 0, acknowledged: true });
             }
             if second > dies_at {
                 world.happen(&Event::Take(1));

@@ -4,7 +4,7 @@
 //! It voids nothing: results of an earlier attempt count as they would have, and of different outcomes for one node Nodes
 //! takes the worse. So a loss that was none costs the adapter work and nobody trust.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64;
 
 /// Runs until `stop`. Apart from the scheduling loop, which must not wait for the broker's answers.
 pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
-    let watching = checks.clock.now();
+    let mut watching = checks.clock.now();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,48 +35,75 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Err(error) = look(&checks, watching).await {
-            tracing::info!(%error, "lost batches could not be cast again; it is tried again");
+        if checks.state.lock().await.runs.batches().next().is_none() {
+            continue;
         }
-    }
-}
-
-async fn look(checks: &Checks, watching: Timestamp) -> Result<(), RpcError> {
-    let lost = found(checks, watching).await;
-    if lost.is_empty() || results_are_under_way(checks).await? {
-        return Ok(());
-    }
-    let mut consumed: BTreeMap<AdapterName, bool> = BTreeMap::new();
-    for (adapter, ticket, loss) in lost {
-        let is_consumed = match consumed.get(&adapter) {
-            Some(known) => *known,
-            None => {
-                // What waits there may be this batch; where there is no queue, there is nobody to ask.
-                let waiting = checks.rpc.waiting(Topic::Adapter, Some(&adapter), PATIENCE).await?;
-                consumed.insert(adapter.clone(), waiting == Some(0));
-                waiting == Some(0)
+        match results_are_under_way(&checks).await {
+            Ok(under_way) => look(&checks, watching, under_way).await,
+            Err(error) => {
+                // Whoever cannot ask the broker hears nobody either: their silence says nothing, and that of adapters neither.
+                tracing::debug!(%error, "it cannot be looked for lost batches");
+                watching = checks.clock.now();
+                checks.state.lock().await.adapters.excuse(checks.clock.monotonic());
             }
-        };
-        if is_consumed {
-            checks.cast_again(ticket, loss).await?;
         }
     }
-    Ok(())
 }
 
-async fn found(checks: &Checks, watching: Timestamp) -> Vec<(AdapterName, TicketRef, Loss)> {
-    let now = checks.now();
-    let mut state = checks.state.lock().await;
-    for lost in state.adapters.take_lost(now.monotonic) {
-        state.runs.mark_lost(&lost);
+async fn look(checks: &Checks, watching: Timestamp, results_are_under_way: bool) {
+    let served = served(checks).await;
+    let lost = found(checks, watching, &served).await;
+    if results_are_under_way {
+        return;
     }
-    let lost = losses::lost(&state.runs, &state.adapters, watching, now);
-    lost.filter_map(|(batch, loss)| {
-        let ticket = TicketRef { order: batch.order, batch: batch.batch, attempt: batch.attempt };
-        Some((AdapterName::new(&batch.adapter).ok()?, ticket, loss))
-    })
-    .take(AT_ONCE)
-    .collect()
+    for (ticket, loss) in lost {
+        if let Err(error) = checks.cast_again(ticket, watching, loss).await {
+            tracing::info!(%error, run = %ticket.order, batch = ticket.batch, "a lost batch could not be cast again; it is tried again");
+        }
+    }
+}
+
+/// The adapters that have taken everything from their queues. What waits in a queue may be any batch that was sent there; where
+/// there is no queue, there is nobody to ask. One that cannot be looked at holds up no other.
+async fn served(checks: &Checks) -> BTreeSet<AdapterName> {
+    let now = checks.clock.now();
+    let asked: BTreeSet<AdapterName> = {
+        let state = checks.state.lock().await;
+        let open = state.runs.batches().filter(|batch| losses::can_be_cast_again(batch, now));
+        open.filter_map(|batch| AdapterName::new(&batch.adapter).ok()).collect()
+    };
+    let looks = asked.into_iter().map(async |adapter| {
+        let waiting = checks.rpc.waiting(Topic::Adapter, Some(&adapter), PATIENCE).await;
+        (adapter, waiting)
+    });
+    let mut served = BTreeSet::new();
+    for (adapter, waiting) in futures_util::future::join_all(looks).await {
+        match waiting {
+            Ok(Some(0)) => drop(served.insert(adapter)),
+            Ok(Some(_)) => {
+                let now = checks.clock.now();
+                checks.state.lock().await.runs.mark_waiting(adapter.as_str(), now);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::info!(%error, adapter = %adapter, "an adapter's queue cannot be looked at; what it lost is not cast again meanwhile");
+            }
+        }
+    }
+    served
+}
+
+async fn found(checks: &Checks, watching: Timestamp, served: &BTreeSet<AdapterName>) -> Vec<(TicketRef, Loss)> {
+    let now = checks.now();
+    let mut guard = checks.state.lock().await;
+    let state = &mut *guard;
+    let lost = losses::lost(&state.runs, &state.adapters, watching, now)
+        .filter(|(batch, _)| served.iter().any(|adapter| adapter.as_str() == batch.adapter))
+        .map(|(batch, loss)| (TicketRef { order: batch.order, batch: batch.batch, attempt: batch.attempt }, loss))
+        .take(AT_ONCE)
+        .collect();
+    losses::take_note(&mut state.runs, &mut state.adapters, now);
+    lost
 }
 
 /// Whether results wait for Nodes, or what Nodes has stored for us: the answer that is missed may be among them.
@@ -92,11 +119,13 @@ async fn results_are_under_way(checks: &Checks) -> Result<bool, RpcError> {
 impl Checks {
     /// Stores the next attempt of a batch, to be sent like every batch that is stored. Nothing happens where that attempt
     /// is no longer the one awaited, or its result would count for nothing.
-    async fn cast_again(&self, lost: TicketRef, loss: Loss) -> Result<(), RpcError> {
+    async fn cast_again(&self, lost: TicketRef, watching: Timestamp, loss: Loss) -> Result<(), RpcError> {
         let mut state = self.state.lock().await;
-        let now = self.clock.now();
+        let now = self.now();
         let Some(batch) = state.runs.batch(lost.order, lost.batch) else { return Ok(()) };
-        if batch.attempt != lost.attempt || !losses::can_be_cast_again(batch, now) {
+        // Somebody may have said that he holds it, or answered, while the broker was asked.
+        let still = losses::loss_of(batch, &state.adapters, watching, now) == Some(loss);
+        if batch.attempt != lost.attempt || !still {
             return Ok(());
         }
         let first: Ticket = serde_json::from_str(&batch.ticket.body).map_err(RpcError::internal)?;
@@ -108,7 +137,7 @@ impl Checks {
         }
         let nodes: Vec<_> = batch.awaited.iter().cloned().collect();
         let asked = nodes.len();
-        let ticket = Ticket { attempt: lost.attempt + 1, nodes, issued_at: now, ..first };
+        let ticket = Ticket { attempt: lost.attempt + 1, nodes, issued_at: now.utc, ..first };
         let signed = self.sign_ticket(&ticket)?;
         let Some((run, next)) = state.runs.next_attempt(lost.order, lost.batch, signed, loss) else { return Ok(()) };
         let mut changes = self.database.begin().await.map_err(RpcError::internal)?;

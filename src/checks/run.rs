@@ -94,6 +94,9 @@ pub struct Batch {
     /// Whoever held this attempt can no longer answer it. Found out anew after a restart.
     #[serde(skip)]
     pub lost: Option<Loss>,
+    /// When it was last known not to be lost: something waited in its adapter's queue, or a living instance held it.
+    #[serde(skip)]
+    pub safe_at: Option<Timestamp>,
     /// Whether the time-out of the awaited nodes was handed to the bus.
     pub timed_out: bool,
 }

@@ -110,6 +110,20 @@ impl Runs {
         }
     }
 
+    /// Something waits in the queue of `adapter`: it may be any of the batches sent there.
+    pub fn mark_waiting(&mut self, adapter: &str, now: Timestamp) {
+        for batch in self.batches.values_mut().filter(|batch| batch.sent && batch.adapter == adapter) {
+            batch.safe_at = Some(now);
+        }
+    }
+
+    /// What a living instance says it holds is not lost, whatever became of who held it before.
+    pub fn mark_held(&mut self, now: Timestamp, is_held: impl Fn(&Batch) -> bool) {
+        for batch in self.batches.values_mut().filter(|batch| batch.sent && is_held(batch)) {
+            (batch.lost, batch.safe_at) = (None, Some(now));
+        }
+    }
+
     /// The run and the batch as they are once the batch is to be cast again under `ticket`; [`Runs::put_run`] and
     /// [`Runs::put_attempt`] make it so.
     #[must_use]
@@ -124,7 +138,7 @@ impl Runs {
         let mut next = self.batches.get(&(order, batch))?.clone();
         next.attempt += 1;
         next.ticket = ticket;
-        (next.sent, next.sent_at, next.lost) = (false, None, None);
+        (next.sent, next.sent_at, next.lost, next.safe_at) = (false, None, None, None);
         run.attempts = run.attempts.max(next.attempt);
         *run.recasts.entry(loss).or_default() += 1;
         Some((run, next))

@@ -32,6 +32,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>) -> Batch {
         sent_at: Some(NOW),
         heard_at: None,
         lost: None,
+        safe_at: None,
         timed_out: false,
     }
 }

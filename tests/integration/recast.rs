@@ -63,7 +63,11 @@ async fn take(cloud: &Cloud) -> Taken {
     })
     .await;
     let (_, body) = found.into_inner().unwrap();
-    let envelope: Value = serde_json::from_slice(&body).unwrap();
+    read(&body)
+}
+
+fn read(body: &[u8]) -> Taken {
+    let envelope: Value = serde_json::from_slice(body).unwrap();
     let message: Value = serde_json::from_str(envelope["oslo.message"].as_str().unwrap()).unwrap();
     let document: SignedDocument = serde_json::from_value(message["args"]["ticket"].clone()).unwrap();
     Taken { ticket: serde_json::from_str(&document.body).unwrap(), document }
@@ -106,15 +110,15 @@ async fn announce(cloud: &Cloud, adapter: &str, incarnation: &str, holding: &[&T
 
 /// Somebody takes a batch, says so, and begins anew without it.
 async fn lose(cloud: &Cloud, taken: &Taken) {
-    let attempt = taken.ticket.attempt;
-    announce(cloud, "plain", &format!("had attempt {attempt}"), &[taken]).await;
+    let (attempt, adapter) = (taken.ticket.attempt, taken.ticket.adapter.as_str());
+    announce(cloud, adapter, &format!("had attempt {attempt}"), &[taken]).await;
     eventually("Checks knows who holds it", async || {
         let adapters = cloud.admin(Topic::Checks, "adapter_list", json!({})).await;
         let mut adapters = adapters.as_array().unwrap().iter();
-        adapters.any(|adapter| adapter["name"] == "plain" && adapter["instances"]["host-1"] == 1)
+        adapters.any(|known| known["name"] == adapter && known["instances"]["host-1"] == 1)
     })
     .await;
-    announce(cloud, "plain", &format!("lost attempt {attempt}"), &[]).await;
+    announce(cloud, adapter, &format!("lost attempt {attempt}"), &[]).await;
 }
 
 async fn latest_run(cloud: &Cloud, check: &str) -> Value {
@@ -157,6 +161,43 @@ async fn an_adapter_that_only_answers_is_asked_again_when_it_is_silent_and_hides
     first.answer(&cloud, &[("node-2", Status::Fail)]).await;
     cloud.await_in_file("node-2", 'u').await;
     assert_eq!(finished(&cloud, "plain").await["outcomes"], json!({ "pass": 2 }), "counted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adapter_whose_queue_cannot_be_looked_at_keeps_no_other_from_being_asked_again() {
+    let cloud = Cloud::in_one_process("").await;
+    bootstrap::create_key(&cloud.state(), &deployment(), "adapter-locked", [Role::Adapter("locked".parse().unwrap())])
+        .unwrap();
+    prepare(&cloud).await;
+    cloud.register_nodes(1).await;
+    // Its queue belongs to one connection, and the broker tells nobody else of it.
+    let owner = cloud.lab.channel().await;
+    let exclusive = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let locked = "spice-adapter-locked";
+    owner.queue_declare(locked.into(), exclusive, Default::default()).await.unwrap();
+    owner
+        .queue_bind(locked.into(), "spice_work".into(), locked.into(), Default::default(), Default::default())
+        .await
+        .unwrap();
+    let check = json!({
+        "name": "locked", "adapter": "locked", "schedule": { "every": "1h" }, "timeout_s": 600, "ttl_s": 7200,
+        "allow_missing_adapter": true,
+    });
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
+    let taken = std::cell::RefCell::new(None);
+    eventually("its batch is cast", async || {
+        let got = owner.basic_get(locked.into(), lapin::options::BasicGetOptions { no_ack: true }).await.unwrap();
+        taken.replace(got.map(|got| read(&got.delivery.data)));
+        taken.borrow().is_some()
+    })
+    .await;
+    // Its batch is lost, and comes before the other's.
+    lose(&cloud, &taken.into_inner().unwrap()).await;
+
+    register(&cloud, 16).await;
+    let first = take(&cloud).await;
+    let second = take(&cloud).await;
+    assert_eq!((first.ticket.attempt, second.ticket.attempt), (1, 2));
 }
 
 /// The state a crash leaves in which the cast of a batch was not noted yet; Checks must be down.

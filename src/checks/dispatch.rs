@@ -161,9 +161,7 @@ impl Checks {
     }
 
     /// Runs every enabled check that is aimed at `nodes` for them, at once.
-    pub(super) async fn check_at_once(&self, nodes: &BTreeSet<NodeName>) -> Result<(), RpcError> {
-        let mut guard = self.state.lock().await;
-        let state = &mut *guard;
+    pub(super) async fn check_at_once(&self, state: &mut State, nodes: &BTreeSet<NodeName>) -> Result<(), RpcError> {
         let enabled: Vec<_> = state.registry.checks.values().filter(|check| check.enabled).cloned().collect();
         for check in enabled {
             let Ok(matcher) = TargetMatcher::new(&check.targets) else { continue };

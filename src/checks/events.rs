@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::checks::adapters::Sign;
 use crate::checks::news::Heard;
-use crate::checks::{Checks, storage};
+use crate::checks::{Checks, State, storage};
 use crate::names::{AdapterName, NodeName};
 use crate::protocol::ticket::MAX_HOLDING;
 use crate::protocol::{RunOrder, Status, TicketRef};
@@ -101,24 +101,33 @@ impl Checks {
         Ok(Value::Null)
     }
 
-    pub(super) async fn nodes_changed(&self, caller: &Caller, changed: NodesChanged) -> Result<Value, RpcError> {
-        let Caller { request_id: id, signed_at, .. } = caller;
-        match self.state.lock().await.news.hear(id, *signed_at, self.clock.now()) {
-            Heard::Fresh => {}
+    /// Whether this news is to be acted upon.
+    fn is_fresh(&self, state: &State, news: &Caller) -> Result<bool, RpcError> {
+        match state.news.hear(&news.request_id, news.signed_at, self.clock.now()) {
+            Heard::Fresh => Ok(true),
             Heard::Known => {
                 metrics::counter!("spice_checks_redelivered_total").increment(1);
-                return Ok(Value::Null);
+                Ok(false)
             }
             Heard::Untimely => {
-                return Err(RpcError::unauthorized(
-                    "news of changed nodes counts for a day; this is older, or from the future",
-                ));
+                Err(RpcError::unauthorized("news of changed nodes counts for a day; this is older, or from the future"))
             }
         }
+    }
+
+    pub(super) async fn nodes_changed(&self, caller: &Caller, changed: NodesChanged) -> Result<Value, RpcError> {
+        let Caller { request_id: id, signed_at, .. } = caller;
+        if !self.is_fresh(&*self.state.lock().await, caller)? {
+            return Ok(Value::Null);
+        }
         self.fetch_inventory().await;
-        self.check_at_once(&changed.nodes).await?;
-        // Should this be lost, the redelivery checks the same nodes once more, which does no harm.
         let mut state = self.state.lock().await;
+        // Delivered again after a lost connection, it may have been acted upon while the nodes were asked for.
+        if !self.is_fresh(&state, caller)? {
+            return Ok(Value::Null);
+        }
+        self.check_at_once(&mut state, &changed.nodes).await?;
+        // Should this be lost, the redelivery checks the same nodes once more, which does no harm.
         let over = state.news.done(id, *signed_at, self.clock.now());
         let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
         storage::save_news(&mut changes, id, *signed_at, &over).await.map_err(RpcError::internal)?;

@@ -36,6 +36,7 @@ mod lab;
 mod lab_broker;
 mod lab_oslo;
 mod lab_peer;
+mod news;
 mod oat;
 mod plugins;
 mod proxy;

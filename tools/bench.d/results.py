@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 import threading
@@ -13,7 +12,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools" / "lib"))
 
 import bench_lab  # noqa: E402
-import surroundings  # noqa: E402
 
 BAR = 20_000
 GROWTH = 1.25
@@ -22,53 +20,6 @@ DEEPEST = 100
 """Most messages that may wait in a queue at the end; what is sent and not yet stored is bounded by --batches."""
 QUEUES = ("spice-nodes-results", "spice-checks-events")
 PATIENCE_S = 60
-
-CONFIGURATION = """\
-[DEFAULT]
-transport_url = {url}
-
-[spice]
-deployment = bench
-state_dir = {dir}/state
-
-[pool]
-run_dir = {dir}/run
-
-[notifications]
-declare = active
-results = {results}
-"""
-
-
-class Role:
-    """A spiced of one role."""
-
-    def __init__(self, program, name, folder):
-        self.log = folder / f"{name}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [program, "--role", name, "--config-file", folder / "spice.conf"],
-                env=surroundings.environment(),
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-            )
-        self.pid = self.process.pid
-        deadline = time.monotonic() + PATIENCE_S
-        while " spiced: started " not in self.log.read_text(errors="replace"):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"tools/bench: {name} did not start\n{self.log.read_text(errors='replace')}")
-            time.sleep(0.05)
-
-    def complaints(self):
-        lines = self.log.read_text(errors="replace").splitlines()
-        return [line for line in lines if " WARN " in line or " ERROR " in line]
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
 
 
 class Watch(threading.Thread):
@@ -120,13 +71,11 @@ def main():
     parts = []
     with tempfile.TemporaryDirectory(prefix="spice-bench-") as temporary:
         folder = pathlib.Path(temporary)
-        text = CONFIGURATION.format(url=broker.url, dir=folder, results=arguments.results)
-        (folder / "spice.conf").write_text(text)
-        (folder / "spice.conf").chmod(0o600)
+        bench_lab.configure(folder, broker, folder / "run", arguments.results)
         try:
             cloud = bench_lab.Peer(peer, "results", broker.url, folder / "state", arguments.nodes)
             parts.append(cloud)
-            roles = {name: Role(spiced, name, folder) for name in ("nodes", "pool")}
+            roles = {name: bench_lab.Role(spiced, name, folder) for name in ("nodes", "pool")}
             parts += roles.values()
             cloud.tell(do="register")
             # A first pass of every node: from here on every part is at work.

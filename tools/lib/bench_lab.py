@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import urllib.request
 
@@ -15,6 +16,24 @@ import surroundings
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+START_S = 60
+"""How long a role may take to start."""
+
+CONFIGURATION = """\
+[DEFAULT]
+transport_url = {url}
+
+[spice]
+deployment = bench
+state_dir = {dir}/state
+
+[pool]
+run_dir = {run}
+
+[notifications]
+declare = active
+results = {results}
+"""
 
 
 def build():
@@ -73,6 +92,11 @@ class Broker:
         self.folder.cleanup()
 
 
+def say(line):
+    """Says something to whoever drives this process, as a `Peer`."""
+    print(json.dumps(line), flush=True)
+
+
 class Peer:
     """A process that obeys."""
 
@@ -93,15 +117,56 @@ class Peer:
             raise SystemExit(f"tools/bench: {' '.join(self.process.args)} ended")
         return json.loads(line)
 
-    def tell(self, **command):
+    def say(self, **command):
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
+
+    def tell(self, **command):
+        self.say(**command)
         return self.hear()
 
     def stop(self):
         self.process.stdin.close()
         try:
             self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def configure(folder, broker, run_dir, results):
+    """Writes `spice.conf` for the roles. `results`: which of them are notified, `all`, `changes` or `none`."""
+    path = folder / "spice.conf"
+    path.write_text(CONFIGURATION.format(url=broker.url, dir=folder, run=run_dir, results=results))
+    path.chmod(0o600)
+
+
+class Role:
+    """A spiced of one role."""
+
+    def __init__(self, program, name, folder):
+        self.log = folder / f"{name}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [program, "--role", name, "--config-file", folder / "spice.conf"],
+                env=surroundings.environment(),
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
+        self.pid = self.process.pid
+        deadline = time.monotonic() + START_S
+        while " spiced: started " not in self.log.read_text(errors="replace"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"tools/bench: {name} did not start\n{self.log.read_text(errors='replace')}")
+            time.sleep(0.05)
+
+    def complaints(self):
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if " WARN " in line or " ERROR " in line]
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(40)
         except subprocess.TimeoutExpired:
             self.process.kill()
 

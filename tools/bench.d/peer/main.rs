@@ -1,4 +1,4 @@
-//! The Rust half of `tools/bench bus` and `tools/bench results`: a peer that serves, calls and notifies, and a cloud's worth of results.
+//! The Rust half of `tools/bench bus`, `results` and `latency`: a peer that serves, calls and notifies, and a cloud's worth of results.
 //!
 //! As the programs do it: a server like `spiced` has a thread for each processor, a client like `spicectl` has one.
 //!

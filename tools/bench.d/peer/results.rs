@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use spice::security::{SharedTrustStore, SignedDocument, SigningKey, bootstrap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Peer;
+
+mod latency;
 
 /// Nodes of one batch, the most there may be.
 const BATCH: usize = 200;
@@ -55,18 +57,76 @@ impl Service for Checks {
     }
 }
 
-/// See the module.
-pub struct Cloud {
+/// Makes batches of results and hands them over, as an adapter with tickets of Checks.
+struct Maker {
     deployment: DeploymentId,
     clock: Arc<dyn Clock>,
-    checks: Arc<Checks>,
     checks_key: SigningKey,
     adapter: RpcClient,
-    admin: RpcClient,
     nodes: Vec<NodeName>,
     epoch: i64,
-    run: i64,
+    runs: AtomicI64,
+}
+
+/// See the module.
+pub struct Cloud {
+    maker: Arc<Maker>,
+    checks: Arc<Checks>,
+    admin: RpcClient,
+    background: Option<latency::Background>,
     _serving: Vec<Serving>,
+}
+
+impl Maker {
+    /// The place of a run that begins now.
+    fn next_run(&self) -> RunOrder {
+        RunOrder { epoch: self.epoch, run: self.runs.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// Hands over a ticket and its results, all passes but that of the node number `failing`.
+    async fn hand_over(&self, order: RunOrder, batch: i64, nodes: &[NodeName], failing: usize) -> anyhow::Result<()> {
+        let args = self.batch(order, batch, nodes, failing)?;
+        Ok(self.adapter.work(Topic::Results, None, "record_results", args, None).await?)
+    }
+
+    fn batch(
+        &self,
+        order: RunOrder,
+        batch: i64,
+        nodes: &[NodeName],
+        failing: usize,
+    ) -> anyhow::Result<Map<String, Value>> {
+        let now = self.clock.now();
+        let ticket = Ticket {
+            deployment: self.deployment.clone(),
+            order,
+            batch,
+            attempt: 1,
+            check: "bench".parse()?,
+            check_id: "1".to_owned(),
+            revision: 1,
+            adapter: "command".parse()?,
+            nodes: nodes.to_vec(),
+            issued_at: now,
+            deadline: now.plus(PATIENCE),
+        };
+        let results: Vec<NodeResult> = nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| NodeResult {
+                node: node.clone(),
+                status: if index == failing { Status::Fail } else { Status::Pass },
+                reason: "kernel and modules are those of the reference".to_owned(),
+                requested_at: now,
+                finished_at: now,
+                verified_at: None,
+                boot: None,
+                self_reported: false,
+            })
+            .collect();
+        let ticket = SignedDocument::seal(&ticket, &self.checks_key)?;
+        Ok(Map::from_iter([("ticket".to_owned(), json!(ticket)), ("results".to_owned(), json!(results))]))
+    }
 }
 
 impl Cloud {
@@ -94,34 +154,36 @@ impl Cloud {
         ];
         let names =
             (0..count.parse::<usize>()?).map(|number| format!("compute-{number:06}.region1.example.org").parse());
-        Ok(Self {
+        let maker = Maker {
             nodes: names.collect::<Result<_, _>>()?,
             checks_key: key("checks")?,
             adapter: RpcClient::new(bus.clone(), identity("adapter-command")?),
-            admin: RpcClient::new(bus, identity("admin")?),
-            deployment,
-            clock,
-            checks,
+            deployment: deployment.clone(),
+            clock: Arc::clone(&clock),
             epoch,
-            run: 0,
-            _serving: serving,
-        })
+            runs: AtomicI64::new(0),
+        };
+        let admin = RpcClient::new(bus, identity("admin")?);
+        Ok(Self { maker: Arc::new(maker), checks, admin, background: None, _serving: serving })
     }
 
     /// Registers all nodes.
     async fn register(&self) -> anyhow::Result<Value> {
-        for part in self.nodes.chunks(1000) {
+        for part in self.maker.nodes.chunks(1000) {
             let nodes: Vec<Value> = part.iter().map(|name| json!({ "name": name })).collect();
             let args = Map::from_iter([("nodes".to_owned(), Value::Array(nodes))]);
             self.admin.call_within(Topic::Nodes, "node_import", args, PATIENCE).await?;
         }
-        Ok(json!({ "nodes": self.nodes.len() }))
+        Ok(json!({ "nodes": self.maker.nodes.len() }))
     }
 
     /// One run over all nodes; at most `window` batches are sent and not yet known to be stored. Ends early when told to.
-    async fn run_once(&mut self, window: &Arc<Semaphore>, enough: &AtomicBool) -> anyhow::Result<()> {
-        self.run += 1;
-        for (index, nodes) in self.nodes.chunks(BATCH).enumerate() {
+    async fn run_once(&self, window: &Arc<Semaphore>, enough: &AtomicBool) -> anyhow::Result<()> {
+        let order = self.maker.next_run();
+        // One node in 200 fails, another one in every run, and the one of the last run recovers: 1 % of the results change
+        // trust.
+        let failing = usize::try_from(order.run)? % BATCH;
+        for (index, nodes) in self.maker.nodes.chunks(BATCH).enumerate() {
             if enough.load(Ordering::Relaxed) {
                 break;
             }
@@ -129,53 +191,15 @@ impl Cloud {
                 .await
                 .context("batches were sent, but nobody says that they are stored")??;
             let batch = index as i64 + 1;
-            let order = RunOrder { epoch: self.epoch, run: self.run };
             let under_way = (order.to_string(), batch);
             self.checks.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(under_way, permit);
-            let args = self.batch(order, batch, nodes)?;
-            self.adapter.work(Topic::Results, None, "record_results", args, None).await?;
+            self.maker.hand_over(order, batch, nodes, failing).await?;
         }
         Ok(())
     }
 
-    /// A ticket and its results. One node in 200 fails, another one in every run, and the one of the last run recovers: 1 % of
-    /// the results change trust.
-    fn batch(&self, order: RunOrder, batch: i64, nodes: &[NodeName]) -> anyhow::Result<Map<String, Value>> {
-        let now = self.clock.now();
-        let ticket = Ticket {
-            deployment: self.deployment.clone(),
-            order,
-            batch,
-            attempt: 1,
-            check: "bench".parse()?,
-            check_id: "1".to_owned(),
-            revision: 1,
-            adapter: "command".parse()?,
-            nodes: nodes.to_vec(),
-            issued_at: now,
-            deadline: now.plus(PATIENCE),
-        };
-        let failing = usize::try_from(order.run)? % BATCH;
-        let results: Vec<NodeResult> = nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| NodeResult {
-                node: node.clone(),
-                status: if index == failing { Status::Fail } else { Status::Pass },
-                reason: "kernel and modules are those of the reference".to_owned(),
-                requested_at: now,
-                finished_at: now,
-                verified_at: None,
-                boot: None,
-                self_reported: false,
-            })
-            .collect();
-        let ticket = SignedDocument::seal(&ticket, &self.checks_key)?;
-        Ok(Map::from_iter([("ticket".to_owned(), json!(ticket)), ("results".to_owned(), json!(results))]))
-    }
-
     /// Runs for a time, then until everything sent is stored.
-    async fn load(&mut self, limit: Duration, batches: u32) -> anyhow::Result<Value> {
+    async fn load(&self, limit: Duration, batches: u32) -> anyhow::Result<Value> {
         let window = Arc::new(Semaphore::new(batches as usize));
         let enough = Arc::new(AtomicBool::new(false));
         let before = self.checks.stored.load(Ordering::Relaxed);
@@ -204,7 +228,7 @@ impl Cloud {
             .forget();
         let drained = begun.elapsed().as_secs_f64() - took;
         Ok(
-            json!({ "stored": stored, "seconds": took, "each_second": seconds, "drain_seconds": drained, "runs": self.run }),
+            json!({ "stored": stored, "seconds": took, "each_second": seconds, "drain_seconds": drained, "runs": self.maker.runs.load(Ordering::Relaxed) }),
         )
     }
 }
@@ -252,6 +276,9 @@ impl Peer for Cloud {
                 let batches = u32::try_from(number("batches", 32))?;
                 self.load(Duration::from_secs(number("seconds", 60)), batches).await
             }
+            Some("background") => Ok(self.begin_background(number("rate", 1000))),
+            Some("rest") => self.end_background().await,
+            Some("fail") => self.fail(number("node", 0)).await,
             _ => bail!("not a command: {command}"),
         }
     }

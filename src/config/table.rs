@@ -87,7 +87,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("nodes", "history_days", Kind::Int { min: 1, max: 3650 }, "30", "Days for which results are kept. The record of trust is kept for ever.").used_by(NODES),
 
     option("pool", "run_dir", Kind::Path, "/run/spice", "Folder of the pool file that nova-scheduler reads. Containers mount the folder, not the file.").used_by(POOL),
-    option("pool", "coalesce_ms", Kind::Int { min: 0, max: 1000 }, "20", "Milliseconds for which changes are gathered before the file is written.").used_by(POOL),
+    option("pool", "coalesce_ms", Kind::Int { min: 0, max: 1000 }, "20", "Least milliseconds between two writings of the file; changes meanwhile are gathered.").used_by(POOL),
 
     option("adapter", "names", Kind::ListOf(BUILT_IN_ADAPTERS), "openattestation,command", "Adapters that run here.").used_by(ADAPTER),
     option("adapter", "concurrency", Kind::Int { min: 1, max: 1000 }, "4", "Batches that one adapter works on at once.").used_by(ADAPTER),

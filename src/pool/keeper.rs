@@ -44,6 +44,8 @@ pub(super) struct Keeper {
     pub(super) unwritten_since: Option<tokio::time::Instant>,
     /// Whether what is not yet written changes anybody's level.
     pub(super) hurry: bool,
+    /// When the pool file was last written.
+    pub(super) wrote_at: Option<tokio::time::Instant>,
     /// The last heartbeat that agreed and is not yet in `pool.alive`.
     pub(super) agreed: Option<Moment>,
     /// The moment `pool.alive` states.
@@ -58,17 +60,19 @@ impl Keeper {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let write_at = self.unwritten_since.map(|since| since + if self.hurry { self.coalesce } else { LAZY });
+            let (soonest, latest) = write_between(self.unwritten_since, self.hurry, self.wrote_at, self.coalesce);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = at(self.snapshot_due) => self.take_snapshot().await,
-                () = at(write_at) => self.write().await,
+                () = at(latest) => self.write().await,
                 _ = looks.tick() => self.honour_revocations(),
                 publication = publications.recv() => match publication {
                     Some(publication) => self.hear(publication).await,
                     None => break,
                 },
+                // Whatever has arrived already is taken in before: one file instead of many.
+                () = at(soonest) => self.write().await,
             }
         }
         self.write().await;
@@ -248,6 +252,7 @@ impl Keeper {
                 return;
             }
             self.written = Some(moment);
+            self.wrote_at = Some(tokio::time::Instant::now());
             self.unwritten_since = None;
             self.hurry = false;
             metrics::counter!("spice_pool_writes_total").increment(1);
@@ -265,10 +270,48 @@ impl Keeper {
     }
 }
 
+/// Between which moments a file that is behind since `unwritten_since` is to be written: the soonest once everything that has
+/// arrived is taken in, the latest in any case. A change of somebody's level (`hurry`) goes out at once, unless the file was
+/// written less than `coalesce` ago; then what comes meanwhile goes with it.
+fn write_between(
+    unwritten_since: Option<tokio::time::Instant>,
+    hurry: bool,
+    wrote_at: Option<tokio::time::Instant>,
+    coalesce: Duration,
+) -> (Option<tokio::time::Instant>, Option<tokio::time::Instant>) {
+    let Some(since) = unwritten_since else { return (None, None) };
+    if !hurry {
+        return (None, Some(since + LAZY));
+    }
+    let soonest = wrote_at.map_or(since, |wrote_at| since.max(wrote_at + coalesce));
+    (Some(soonest), Some(soonest.max(since + coalesce)))
+}
+
 /// Waits until `moment`; for ever if there is none.
 async fn at(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_after_a_quiet_time_is_written_at_once_and_a_burst_together() {
+        let coalesce = Duration::from_millis(20);
+        let start = tokio::time::Instant::now();
+        let ms = |ms| start + Duration::from_millis(ms);
+        assert_eq!(write_between(None, true, Some(start), coalesce), (None, None), "nothing to write");
+        assert_eq!(write_between(Some(ms(500)), true, Some(start), coalesce), (Some(ms(500)), Some(ms(520))));
+        assert_eq!(write_between(Some(ms(5)), true, Some(start), coalesce), (Some(ms(20)), Some(ms(25))));
+        assert_eq!(write_between(Some(ms(5)), true, None, coalesce), (Some(ms(5)), Some(ms(25))));
+        assert_eq!(
+            write_between(Some(ms(5)), false, Some(start), coalesce),
+            (None, Some(ms(1005))),
+            "nobody lost trust"
+        );
     }
 }

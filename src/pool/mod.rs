@@ -112,6 +112,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         coalesce,
         written: None,
         unwritten_since: None,
+        wrote_at: None,
         hurry: false,
         agreed: None,
         alive: None,

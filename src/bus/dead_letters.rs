@@ -22,7 +22,7 @@ use super::connection::Link;
 use super::declare::{ensure, short};
 use super::envelope::{self, BodyKind};
 use super::error::{BusError, from_lapin};
-use super::publisher::{Lane, Outgoing};
+use super::outgoing::{Lane, Outgoing};
 use super::{Bus, topology};
 use crate::text::display_safe;
 

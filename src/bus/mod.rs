@@ -10,9 +10,9 @@
 //! | `topology`, `declare`, `mismatch` | every exchange and queue with its flags, making them, and saying why the broker refuses |
 //! | `connect`, `tls` | opening a connection, and being able to give it up |
 //! | `connection`, `backoff`, `liveness`, `state` | a connection that comes back; how its loss is noticed |
-//! | `publisher` | sending until the broker has confirmed |
+//! | `outgoing`, `publisher` | a message to be sent; sending until the broker has confirmed |
 //! | `client`, `replies` | calls, and the queue their replies come through |
-//! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
+//! | `service`, `server`, `core`, `arrived` | what is served; consuming, and restoring that after a loss; a message that waits for our word |
 //! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `dead_letters` | looking at work that was put aside, putting it back, dropping it |
@@ -30,6 +30,7 @@
 //! - The broker's host name is verified whenever TLS is used; heartbeats cannot be turned off.
 //! - A fallback to a transient fanout exchange keeps its auto-delete flag, so that it succeeds.
 
+mod arrived;
 mod backoff;
 mod client;
 mod compression;
@@ -50,6 +51,7 @@ mod mismatch;
 mod notifier;
 mod option_values;
 mod options;
+mod outgoing;
 mod publisher;
 mod python_json;
 mod rabbit_options;
@@ -82,7 +84,8 @@ use tokio_util::sync::CancellationToken;
 use client::{Client, fresh_id};
 use connect::Connector;
 use connection::Links;
-use publisher::{Lane, Outgoing, Publisher};
+use outgoing::{Lane, Outgoing};
+use publisher::Publisher;
 
 pub use dead_letters::{DeadLetter, Ordered};
 pub use error::BusError;

@@ -4,19 +4,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::arrived::Arrived;
 use super::client::fresh_id;
 use super::core::{Core, Origin};
 use super::envelope;
 use super::error::BusError;
 use super::failure::Failure;
 use super::message::{self, Incoming, ReplyTo};
-use super::publisher::Outgoing;
+use super::outgoing::Outgoing;
 use super::reply::{self, Reply};
 use super::service::Disposition;
 use super::target::version_is_compatible;
@@ -52,18 +51,18 @@ impl RpcServer {
     }
 
     /// Deals with one message. The permit is held while the request is carried out and the reply is sent for the first time.
-    pub(crate) async fn handle(&self, origin: Origin, delivery: Delivery, permit: OwnedSemaphorePermit) {
-        let inner = match self.core.open(&delivery) {
+    pub(crate) async fn handle(&self, origin: Origin, arrived: Arrived, permit: OwnedSemaphorePermit) {
+        let inner = match self.core.open(&arrived.delivery) {
             Ok(inner) => inner,
             Err(refusal) => {
                 self.core.count_refused(refusal.reason, &refusal.detail);
-                let _ = delivery.reject(BasicRejectOptions { requeue: false }).await;
+                arrived.refuse().await;
                 return;
             }
         };
-        // Before it is carried out, as oslo.messaging does: a request is lost rather than carried out twice. If this does not
-        // get through, the broker delivers it again.
-        if !matches!(delivery.ack(BasicAckOptions::default()).await, Ok(true)) {
+        // Before it is carried out, as oslo.messaging does: a request is lost rather than carried out twice. Where the connection is lost
+        // before this is written, the broker delivers the request again, and its id is known here.
+        if !arrived.acknowledge_soon() {
             return;
         }
         let to = message::reply_to(&inner);
@@ -83,7 +82,7 @@ impl RpcServer {
             metrics::counter!("spice_bus_duplicates_total").increment(1);
             return;
         }
-        let incoming = self.core.incoming(received, origin, delivery.redelivered);
+        let incoming = self.core.incoming(received, origin, arrived.delivery.redelivered);
         let reply = match self.ping(&incoming) {
             Some(reply) => reply,
             None => self.carry_out(incoming, to.as_ref()).await,

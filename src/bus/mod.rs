@@ -92,7 +92,7 @@ pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
 pub use message::{Incoming, Request};
 pub use notifier::{Notification, PRIORITY};
-pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions};
+pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions, Transport};
 pub use reply::Reply;
 pub use server::Server;
 pub use service::{Delivery, Dispatcher, Disposition, Listen, Service, Subscription};
@@ -143,7 +143,8 @@ impl Bus {
         }
         options.rabbit = rabbit.clone();
         let options = Arc::new(options);
-        let connector = Arc::new(Connector { url, rabbit: rabbit.clone(), name: name.to_owned() });
+        let connector =
+            Arc::new(Connector { transport: options.transport, url, rabbit: rabbit.clone(), name: name.to_owned() });
         let shutdown = CancellationToken::new();
         let (publishing, first) = connection::keep_connected(Arc::clone(&connector), "publish", shutdown.clone());
         let (consuming, second) = connection::keep_connected(connector, "consume", shutdown.clone());

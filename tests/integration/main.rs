@@ -37,3 +37,4 @@ mod oat;
 mod plugins;
 mod proxy;
 mod recast;
+mod transports;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
+use tokio::sync::Notify;
+
 use super::declare::short;
 use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE};
 use super::error::BusError;
@@ -35,6 +37,8 @@ pub(crate) struct Outgoing<'a> {
     pub headers: &'a [(&'static str, String)],
     /// What must be there before it is sent.
     pub needs: &'a [Object],
+    /// Told when it was answered, where an answer is expected at once.
+    pub answered: Option<&'a Notify>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -50,6 +54,7 @@ impl<'a> Outgoing<'a> {
             expiration: None,
             headers: &[],
             needs: &[],
+            answered: None,
         }
     }
 

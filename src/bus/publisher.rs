@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, PublisherConfirm};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::connection::{Link, Links};
@@ -29,6 +29,8 @@ const LANE_WIDTH: usize = 16;
 const IDLE_LIFE: Duration = Duration::from_secs(60);
 /// A full queue is asked again at the earliest after this time, however impatient the caller.
 const REJECTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer may take for its message's confirmation to be looked at together with it.
+const ANSWERED_AT_ONCE: Duration = Duration::from_millis(3);
 /// How often a publish is repeated at once because its exchange was gone and had to be made again.
 const MAX_REDECLARATIONS: u32 = 3;
 
@@ -142,11 +144,6 @@ impl Publisher {
         for object in message.needs {
             ensure(link, object).await?;
         }
-        let object = if message.exchange.is_empty() {
-            format!("queue {:?}", message.routing_key)
-        } else {
-            format!("exchange {:?}", message.exchange)
-        };
         // Owned by this attempt until it is confirmed: a channel that a dropped attempt leaves behind is closed, because its confirmation
         // would be mistaken for that of the next publish.
         let channel = match self.take_idle(link) {
@@ -160,7 +157,9 @@ impl Publisher {
             message.body,
             message.properties()?,
         );
-        let confirmation = confirmed(&channel, publishing).await.map_err(|error| from_lapin(&error, &object))?;
+        let confirmation = confirmed(&channel, publishing, message.answered)
+            .await
+            .map_err(|error| from_lapin(&error, &about(message)))?;
         self.give_back(link, channel);
         match confirmation {
             Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
@@ -221,16 +220,30 @@ async fn open_channel(link: &Link) -> Result<Channel, BusError> {
     Ok(channel)
 }
 
+/// What a message is for, in errors.
+fn about(message: &Outgoing<'_>) -> String {
+    if message.exchange.is_empty() {
+        format!("queue {:?}", message.routing_key)
+    } else {
+        format!("exchange {:?}", message.exchange)
+    }
+}
+
 /// Waits for the confirmation of what `publishing` hands to lapin, and for nothing before it: lapin would wake us once more, to say that the message
 /// was written, which is a good part of what a small message costs.
 async fn confirmed(
     channel: &Channel,
     publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
+    answered: Option<&Notify>,
 ) -> lapin::Result<Confirmation> {
     let mut publishing = pin!(publishing);
     let confirmation = match publishing.as_mut().now_or_never() {
         Some(confirmation) => confirmation?,
         None => {
+            if let Some(answered) = answered {
+                // The confirmation of what is answered comes before the answer: we are woken for both together.
+                let _ = tokio::time::timeout(ANSWERED_AT_ONCE, answered.notified()).await;
+            }
             // For the last publish of the channel, which this one is: a channel carries one at a time. What became of it, lapin says below.
             let _ = channel.wait_for_confirms().await;
             publishing.await?

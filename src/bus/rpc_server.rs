@@ -100,13 +100,13 @@ impl RpcServer {
             Some((to, secs)) => {
                 let period = Duration::from_secs(secs) / 2;
                 // Beside the request, never in its way: a broker that is slow to confirm must not stop it.
-                let signs_of_life = async {
+                let signs_of_life = Box::pin(async {
                     loop {
                         tokio::time::sleep(period).await;
                         let sign_of_life = reply::encode_heartbeat(&to.msg_id, &fresh_id());
                         let _ = self.publish(to, &sign_of_life, period).await;
                     }
-                };
+                });
                 tokio::select! {
                     disposition = dispatched => disposition,
                     () = signs_of_life => None,
@@ -141,10 +141,18 @@ impl RpcServer {
             metrics::counter!("spice_bus_replies_lost_total", "reason" => "abandoned").increment(1);
             return;
         }
-        let limit = Duration::from_secs(u64::from(self.core.options.rabbit.kombu_missing_consumer_retry_timeout));
-        let mut message = reply::encode_reply(reply, &to.msg_id, &fresh_id());
-        let mut outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
+        let message = reply::encode_reply(reply, &to.msg_id, &fresh_id());
+        let outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
         drop(permit);
+        if outcome.is_err() {
+            // On the heap: every request would carry the room for it otherwise.
+            Box::pin(self.reply_again(to, message, outcome)).await;
+        }
+    }
+
+    /// Goes on with a reply that could not be delivered at once.
+    async fn reply_again(&self, to: &ReplyTo, mut message: Map<String, Value>, mut outcome: Result<(), BusError>) {
+        let limit = Duration::from_secs(u64::from(self.core.options.rabbit.kombu_missing_consumer_retry_timeout));
         if let Err(BusError::TooLarge { size, limit }) = outcome {
             let failure = Failure::spice(
                 "ReplyTooLarge",

@@ -47,7 +47,7 @@ async fn an_agent_is_asked_in_its_own_virtual_host_and_nothing_of_it_is_seen_in_
     let agents = transports.bus(&settings, Transport::Agents).unwrap();
     control.reached(PATIENCE).await.unwrap();
 
-    assert_eq!(evidence(&agents, "node-1").await, json!({ "nonce": "7" }));
+    assert_eq!(evidence(&agents, "node-1").await, json!({ "payload": { "nonce": "7" } }));
     assert!(names(&apart, "queues").await.iter().any(|queue| queue.starts_with("reply_")), "answers come there, too");
     assert_eq!(names(&own, "queues").await, Vec::<String>::new());
     assert!(!names(&own, "exchanges").await.contains(&"spice".to_owned()));

@@ -1,6 +1,7 @@
 //! One process: its roles started in order, watched, and stopped in reverse within a time limit.
 
 mod own_keys;
+mod transports;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::registry;
-use crate::bus::{Bus, BusOptions};
+use crate::bus::{Bus, Transport};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ResultsSetting, Settings, Sources};
 use crate::nodes::notify::{Publisher, ResultVolume};
@@ -18,6 +19,8 @@ use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
 use crate::{adapter, checks, nodes, pool};
+
+pub use transports::Transports;
 
 /// How long stopping may take before the process ends anyway.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -50,7 +53,7 @@ enum Running {
 /// A started process.
 pub struct App {
     bus: Bus,
-    notification_bus: Option<Bus>,
+    transports: Transports,
     running: Vec<Running>,
     databases: Vec<Database>,
     identities: Vec<(String, Arc<Identity>)>,
@@ -69,10 +72,10 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
     own_keys::make_first(settings, all_in_one).context("making the first keys")?;
     let trust = SharedTrustStore::open(&settings.security.trust_dir)
         .with_context(|| format!("reading the trust store {}", settings.security.trust_dir.display()))?;
-    let bus = Bus::start(settings.bus_options(), "spiced").context("starting the bus")?;
+    let mut transports = Transports::new("spiced");
     let mut app = App {
-        bus: bus.clone(),
-        notification_bus: None,
+        bus: transports.bus(settings, Transport::Control)?,
+        transports,
         running: Vec::new(),
         databases: Vec::new(),
         identities: Vec::new(),
@@ -114,7 +117,7 @@ impl App {
                     let database =
                         Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
                     self.databases.push(database.clone());
-                    let notification_bus = self.notification_bus(settings)?;
+                    let notification_bus = self.transports.bus(settings, Transport::Notifications)?;
                     let options = nodes::Options {
                         bus: self.bus.clone(),
                         notification_bus,
@@ -170,6 +173,7 @@ impl App {
         identity: &mut dyn FnMut(&str) -> anyhow::Result<Arc<Identity>>,
     ) -> anyhow::Result<()> {
         use anyhow::Context;
+        let agents = self.transports.bus(settings, Transport::Agents)?;
         for (name, built) in registry::build_all(&provider_settings(settings, sources)) {
             if !settings.adapter.names.iter().any(|wanted| wanted.as_str() == name) {
                 continue;
@@ -185,6 +189,7 @@ impl App {
             };
             let options = adapter::service::Options {
                 bus: self.bus.clone(),
+                agents: agents.clone(),
                 identity: identity(&format!("adapter-{name}"))?,
                 clock: clock.clone(),
                 runner,
@@ -197,23 +202,9 @@ impl App {
         Ok(())
     }
 
-    fn notification_bus(&mut self, settings: &Settings) -> anyhow::Result<Bus> {
-        let own = settings.bus.transport_url.reveal();
-        if settings.notifications.transport_url.reveal() == own {
-            return Ok(self.bus.clone());
-        }
-        let options = BusOptions {
-            transport_url: settings.notifications.transport_url.reveal().clone(),
-            ..settings.bus_options()
-        };
-        let bus = Bus::start(options, "spiced notifications")?;
-        self.notification_bus = Some(bus.clone());
-        Ok(bus)
-    }
-
     /// Stops every role, the last started first, then the bus and the databases; within a time limit.
     pub async fn stop(self) {
-        let Self { bus, notification_bus, running, databases, identities: _, stop_watching } = self;
+        let Self { bus: _, transports, running, databases, identities: _, stop_watching } = self;
         stop_watching.cancel();
         let stopping = async {
             for role in running.into_iter().rev() {
@@ -224,9 +215,7 @@ impl App {
                     Running::Pool(role) => role.stop().await,
                 }
             }
-            for bus in notification_bus.into_iter().chain([bus]) {
-                bus.close().await;
-            }
+            transports.close().await;
             for database in databases {
                 database.close().await;
             }

@@ -36,6 +36,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub struct Options {
     /// The bus.
     pub bus: Bus,
+    /// The bus of the node agents; the same where they have none of their own.
+    pub agents: Bus,
     /// The key that holds this adapter's role, and whom we trust.
     pub identity: Arc<Identity>,
     /// The clock.
@@ -69,13 +71,13 @@ struct Adapter {
 /// # Errors
 /// When the broker refuses its queue.
 pub async fn start(options: Options) -> Result<Running, BusError> {
-    let Options { bus, identity, clock, runner, batches, instance } = options;
+    let Options { bus, agents, identity, clock, runner, batches, instance } = options;
     let name = runner.name().clone();
     let schema = runner.provider().parameter_schema();
     let stop = CancellationToken::new();
     let rpc = RpcClient::new(bus.clone(), identity.clone());
     let known = Batches::default();
-    let presence = Presence { adapter: name.clone(), instance, schema, batches: known.clone() };
+    let presence = Presence { adapter: name.clone(), instance, schema, batches: known.clone(), agents };
     let adapter =
         Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, batches: known, stop: stop.clone() };
     let serving = Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;

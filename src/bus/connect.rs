@@ -16,7 +16,7 @@ use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserIn
 use lapin::{Connection, ConnectionProperties};
 use rand::seq::SliceRandom;
 
-use super::options::RabbitOptions;
+use super::options::{RabbitOptions, Transport};
 use super::tls;
 use super::transport_url::{Host, TransportUrl};
 use crate::text::display_safe;
@@ -30,6 +30,7 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(2);
 /// Where and how to connect.
 #[derive(Debug)]
 pub(crate) struct Connector {
+    pub transport: Transport,
     pub url: TransportUrl,
     pub rabbit: RabbitOptions,
     /// Shown to the broker's operators.

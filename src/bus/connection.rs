@@ -150,6 +150,7 @@ pub(crate) fn keep_connected(
     let (state, links) = watch::channel(LinkState::Down("not connected yet".into()));
     let task = tokio::spawn(async move {
         let keeper = Keeper { connector: &connector, role, shutdown: &shutdown, state: &state };
+        keeper.gauge(false);
         keeper.run().await;
         state.send_replace(LinkState::Closed);
         keeper.gauge(false);
@@ -182,11 +183,12 @@ impl Keeper<'_> {
                     }
                 }
                 Err(why) => {
-                    metrics::counter!("spice_bus_connect_failures_total", "role" => self.role).increment(1);
+                    metrics::counter!("spice_bus_connect_failures_total", "transport" => self.transport(), "role" => self.role).increment(1);
                     failures = failures.saturating_add(1);
                     // A new reason is worth a line, and a long outage one now and then, but not one per attempt.
                     if why != said || failures.is_power_of_two() {
                         tracing::warn!(
+                            bus.transport = self.transport(),
                             bus.role = self.role,
                             bus.attempt = failures,
                             "the message broker cannot be reached: {why}"
@@ -207,7 +209,7 @@ impl Keeper<'_> {
     async fn keep(&self, Connected { connection, host, cord }: Connected) -> bool {
         let role = self.role;
         let link = Arc::new(Link::new(connection, cord));
-        tracing::info!(bus.role = role, bus.host = %host, "connected to the message broker");
+        tracing::info!(bus.transport = self.transport(), bus.role = role, bus.host = %host, "connected to the message broker");
         self.gauge(true);
         self.state.send_replace(LinkState::Up(Arc::clone(&link)));
         let blocked = |why: Option<String>| self.blocked(&link, why);
@@ -216,7 +218,7 @@ impl Keeper<'_> {
             loss = liveness::watch(&link, interval(&self.connector.rabbit), blocked) => Some(loss),
         };
         link.lost.cancel();
-        metrics::gauge!("spice_bus_blocked", "role" => role).set(0.0);
+        metrics::gauge!("spice_bus_blocked", "transport" => self.transport(), "role" => role).set(0.0);
         let Some(loss) = loss else {
             self.state.send_replace(LinkState::Closed);
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, link.connection.close(200, "OK".into())).await;
@@ -224,8 +226,9 @@ impl Keeper<'_> {
             return false;
         };
         self.gauge(false);
-        metrics::counter!("spice_bus_connections_lost_total", "role" => role, "reason" => loss.reason).increment(1);
+        metrics::counter!("spice_bus_connections_lost_total", "transport" => self.transport(), "role" => role, "reason" => loss.reason).increment(1);
         tracing::warn!(
+            bus.transport = self.transport(),
             bus.role = role,
             bus.host = %host,
             bus.reason = loss.reason,
@@ -241,17 +244,34 @@ impl Keeper<'_> {
         match &why {
             Some(why) => {
                 metrics::counter!("spice_bus_blocked_total").increment(1);
-                tracing::warn!(bus.role = self.role, "the message broker blocks publishers: {why}");
+                tracing::warn!(
+                    bus.transport = self.transport(),
+                    bus.role = self.role,
+                    "the message broker blocks publishers: {why}"
+                );
             }
-            None => tracing::info!(bus.role = self.role, "the message broker takes messages again"),
+            None => tracing::info!(
+                bus.transport = self.transport(),
+                bus.role = self.role,
+                "the message broker takes messages again"
+            ),
         }
-        metrics::gauge!("spice_bus_blocked", "role" => self.role).set(if why.is_some() { 1.0 } else { 0.0 });
+        metrics::gauge!("spice_bus_blocked", "transport" => self.transport(), "role" => self.role)
+            .set(if why.is_some() { 1.0 } else { 0.0 });
         link.blocked.send_replace(why.map(Arc::from));
         // Whoever follows the connection's state is woken.
         self.state.send_modify(|_| {});
     }
 
+    fn transport(&self) -> &'static str {
+        self.connector.transport.as_str()
+    }
+
     fn gauge(&self, up: bool) {
-        metrics::gauge!("spice_bus_connected", "role" => self.role).set(if up { 1.0 } else { 0.0 });
+        metrics::gauge!("spice_bus_connected", "transport" => self.transport(), "role" => self.role).set(if up {
+            1.0
+        } else {
+            0.0
+        });
     }
 }

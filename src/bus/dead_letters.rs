@@ -20,7 +20,7 @@ use super::connection::Link;
 use super::dead_letter::{self, DeadLetter};
 use super::declare::{ensure, short};
 use super::error::{BusError, from_lapin};
-use super::publisher::{Lane, Outgoing};
+use super::outgoing::{Lane, Outgoing};
 use super::{Bus, topology};
 
 /// How long a look waits for a connection.
@@ -129,7 +129,7 @@ impl Bus {
             lane: Lane::Store,
             mandatory: true,
             persistent: true,
-            properties: Some(dead_letter::passed_on(properties)),
+            kept: Some(dead_letter::passed_on(properties)),
             needs: &needs,
             ..Outgoing::new(&letter.exchange, &letter.topic, &letter.body)
         };

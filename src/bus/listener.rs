@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::arrived::Arrived;
 use super::core::{Core, Origin};
 use super::notifier;
 use super::service::{Disposition, Subscription};
@@ -28,19 +27,19 @@ impl Listener {
     }
 
     /// Deals with one notification until it is acknowledged or given back, or until its session is over and the broker has it again.
-    pub(crate) async fn handle(&self, delivery: Delivery, _permit: OwnedSemaphorePermit, over: CancellationToken) {
-        let inner = match self.core.open(&delivery) {
+    pub(crate) async fn handle(&self, arrived: Arrived, _permit: OwnedSemaphorePermit, over: CancellationToken) {
+        let inner = match self.core.open(&arrived.delivery) {
             Ok(inner) => inner,
             Err(refusal) => {
                 self.core.count_refused(refusal.reason, &refusal.detail);
-                let _ = delivery.reject(BasicRejectOptions { requeue: false }).await;
+                arrived.refuse().await;
                 return;
             }
         };
         let wanted = |priority: &String| self.wanted.priorities.contains(priority);
         let heard = notifier::decode(inner).filter(|received| wanted(&received.request.method));
         if let Some(received) = heard {
-            let incoming = self.core.incoming(received, Origin::Topic, delivery.redelivered);
+            let incoming = self.core.incoming(received, Origin::Topic, arrived.delivery.redelivered);
             match self.core.dispatch(incoming).await {
                 Some(Disposition::Retry(pause)) => {
                     metrics::counter!("spice_bus_notifications_requeued_total").increment(1);
@@ -49,14 +48,13 @@ impl Listener {
                         () = self.core.stop.cancelled() => {}
                         () = tokio::time::sleep(pause.clamp(PAUSE.0, PAUSE.1)) => {}
                     }
-                    let _ = delivery.nack(BasicNackOptions { requeue: true, multiple: false }).await;
-                    return;
+                    return arrived.give_back().await;
                 }
                 Some(Disposition::Poison(why)) => self.core.count_refused("notification", &why),
                 // A panic is counted where it is caught; heard again it would panic again.
                 Some(Disposition::Done | Disposition::Reply(_)) | None => {}
             }
         }
-        let _ = delivery.ack(BasicAckOptions::default()).await;
+        arrived.acknowledge().await;
     }
 }

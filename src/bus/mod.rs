@@ -10,9 +10,9 @@
 //! | `topology`, `declare`, `mismatch` | every exchange and queue with its flags, making them, and saying why the broker refuses |
 //! | `connect`, `tls` | opening a connection, and being able to give it up |
 //! | `connection`, `backoff`, `liveness`, `state` | a connection that comes back; how its loss is noticed |
-//! | `publisher` | sending until the broker has confirmed |
+//! | `outgoing`, `publisher` | a message to be sent; sending until the broker has confirmed |
 //! | `client`, `replies` | calls, and the queue their replies come through |
-//! | `service`, `server`, `core` | what is served; consuming, and restoring that after a loss |
+//! | `service`, `server`, `core`, `arrived` | what is served; consuming, and restoring that after a loss; a message that waits for our word |
 //! | `upkeep` | whether what is consumed is still there, although the connection is |
 //! | `rpc_server`, `work_server` | the two ways to acknowledge, answer and retry |
 //! | `dead_letter`, `dead_letters` | looking at work that was put aside, putting it back, dropping it |
@@ -30,6 +30,7 @@
 //! - The broker's host name is verified whenever TLS is used; heartbeats cannot be turned off.
 //! - A fallback to a transient fanout exchange keeps its auto-delete flag, so that it succeeds.
 
+mod arrived;
 mod backoff;
 mod client;
 mod compression;
@@ -51,6 +52,7 @@ mod mismatch;
 mod notifier;
 mod option_values;
 mod options;
+mod outgoing;
 mod publisher;
 mod python_json;
 mod rabbit_options;
@@ -83,7 +85,8 @@ use tokio_util::sync::CancellationToken;
 use client::{Client, fresh_id};
 use connect::Connector;
 use connection::Links;
-use publisher::{Lane, Outgoing, Publisher};
+use outgoing::{Lane, Outgoing};
+use publisher::Publisher;
 
 pub use dead_letter::DeadLetter;
 pub use dead_letters::Ordered;
@@ -91,7 +94,7 @@ pub use error::BusError;
 pub use failure::{BUILTINS, Failure, OSLO_DISPATCHER, SPICE_ERRORS};
 pub use message::{Incoming, Request};
 pub use notifier::{Notification, PRIORITY};
-pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions};
+pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions, Transport};
 pub use reply::Reply;
 pub use server::Server;
 pub use service::{Delivery, Dispatcher, Disposition, Listen, Service, Subscription};
@@ -142,7 +145,8 @@ impl Bus {
         }
         options.rabbit = rabbit.clone();
         let options = Arc::new(options);
-        let connector = Arc::new(Connector { url, rabbit: rabbit.clone(), name: name.to_owned() });
+        let connector =
+            Arc::new(Connector { transport: options.transport, url, rabbit: rabbit.clone(), name: name.to_owned() });
         let shutdown = CancellationToken::new();
         let (publishing, first) = connection::keep_connected(Arc::clone(&connector), "publish", shutdown.clone());
         let (consuming, second) = connection::keep_connected(connector, "consume", shutdown.clone());

@@ -3,10 +3,40 @@
 use std::time::Duration;
 
 pub use super::rabbit_options::RabbitOptions;
+use super::transport_url;
+
+/// Which of SPICE's transports a bus is: each may have a virtual host, or a broker, of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Transport {
+    /// SPICE's own, in which no compute node has an account.
+    #[default]
+    Control,
+    /// On which agents of compute nodes are asked, with an account per node.
+    Agents,
+    /// On which Ceilometer listens.
+    Notifications,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Control, Self::Agents, Self::Notifications];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Agents => "agents",
+            Self::Notifications => "notifications",
+        }
+    }
+}
 
 /// What a [`super::Bus`] is started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BusOptions {
+    /// Which transport this is; for metrics and logs.
+    pub transport: Transport,
     /// `[DEFAULT] transport_url`: hosts, credentials, virtual host; its query overrides `rabbit`. Never logged.
     pub transport_url: String,
     /// `[oslo_messaging_rabbit]`.
@@ -32,11 +62,20 @@ impl BusOptions {
     pub fn new(transport_url: impl Into<String>) -> Self {
         Self { transport_url: transport_url.into(), ..Self::default() }
     }
+
+    /// What is wrong with `transport_url`, its query included; the sentence holds no password.
+    ///
+    /// # Errors
+    /// That sentence.
+    pub fn check_url(&self) -> Result<(), String> {
+        transport_url::parse(&self.transport_url, &mut self.rabbit.clone()).map(drop)
+    }
 }
 
 impl Default for BusOptions {
     fn default() -> Self {
         Self {
+            transport: Transport::Control,
             transport_url: "rabbit://".to_owned(),
             rabbit: RabbitOptions::default(),
             rpc_response_timeout: Duration::from_secs(60),

@@ -7,19 +7,20 @@
 //! lapin keeps what it cannot write while the broker blocks publishers, without bound and also when the publish was given up; so a publish waits
 //! here until the broker takes messages, and is not handed to lapin before.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::AMQPValue;
-use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::Semaphore;
+use lapin::{Channel, Confirmation, PublisherConfirm};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::connection::{Link, Links};
 use super::declare::{ensure, short};
-use super::envelope::{CONTENT_ENCODING, CONTENT_TYPE};
 use super::error::{BusError, from_lapin};
+use super::outgoing::{Lane, Outgoing};
 use super::topology::Object;
 
 /// Most publishes in flight, of each [`Lane`].
@@ -28,55 +29,10 @@ const LANE_WIDTH: usize = 16;
 const IDLE_LIFE: Duration = Duration::from_secs(60);
 /// A full queue is asked again at the earliest after this time, however impatient the caller.
 const REJECTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer may take for its message's confirmation to be looked at together with it.
+const ANSWERED_AT_ONCE: Duration = Duration::from_millis(3);
 /// How often a publish is repeated at once because its exchange was gone and had to be made again.
 const MAX_REDECLARATIONS: u32 = 3;
-
-/// What a message must not wait behind: a queue that confirms slowly holds up its own kind only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// Somebody waits for it: requests and replies.
-    Talk,
-    /// It is to be kept: work, dead letters, notifications.
-    Store,
-}
-
-/// A message to be sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Outgoing<'a> {
-    pub exchange: &'a str,
-    pub routing_key: &'a str,
-    pub body: &'a [u8],
-    pub lane: Lane,
-    /// It is an error when no queue takes it.
-    pub mandatory: bool,
-    /// It survives the broker where its queue does.
-    pub persistent: bool,
-    /// The broker drops it when nobody took it for so long.
-    pub expiration: Option<Duration>,
-    pub headers: &'a [(&'static str, String)],
-    /// A message that is passed on keeps these; `headers` are added to its own.
-    pub properties: Option<BasicProperties>,
-    /// What must be there before it is sent.
-    pub needs: &'a [Object],
-}
-
-impl<'a> Outgoing<'a> {
-    /// A message that somebody waits for, neither mandatory nor persistent.
-    pub(crate) fn new(exchange: &'a str, routing_key: &'a str, body: &'a [u8]) -> Self {
-        Self {
-            exchange,
-            routing_key,
-            body,
-            lane: Lane::Talk,
-            mandatory: false,
-            persistent: false,
-            expiration: None,
-            headers: &[],
-            properties: None,
-            needs: &[],
-        }
-    }
-}
 
 /// A pool of channels that wait for confirmations.
 pub(crate) struct Publisher {
@@ -188,32 +144,22 @@ impl Publisher {
         for object in message.needs {
             ensure(link, object).await?;
         }
-        let object = if message.exchange.is_empty() {
-            format!("queue {:?}", message.routing_key)
-        } else {
-            format!("exchange {:?}", message.exchange)
-        };
         // Owned by this attempt until it is confirmed: a channel that a dropped attempt leaves behind is closed, because its confirmation
         // would be mistaken for that of the next publish.
         let channel = match self.take_idle(link) {
             Some(channel) => channel,
             None => open_channel(link).await?,
         };
-        let confirmation = async {
-            channel
-                .basic_publish(
-                    short(message.exchange)?,
-                    short(message.routing_key)?,
-                    BasicPublishOptions { mandatory: message.mandatory, immediate: false },
-                    message.body,
-                    properties(message)?,
-                )
-                .await
-                .map_err(|error| from_lapin(&error, &object))?
-                .await
-                .map_err(|error| from_lapin(&error, &object))
-        }
-        .await?;
+        let publishing = channel.basic_publish(
+            short(message.exchange)?,
+            short(message.routing_key)?,
+            BasicPublishOptions { mandatory: message.mandatory, immediate: false },
+            message.body,
+            message.properties()?,
+        );
+        let confirmation = confirmed(&channel, publishing, message.answered)
+            .await
+            .map_err(|error| from_lapin(&error, &about(message)))?;
         self.give_back(link, channel);
         match confirmation {
             Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
@@ -274,25 +220,34 @@ async fn open_channel(link: &Link) -> Result<Channel, BusError> {
     Ok(channel)
 }
 
-fn properties(message: &Outgoing<'_>) -> Result<BasicProperties, BusError> {
-    let kept = match &message.properties {
-        Some(properties) => properties.clone(),
-        None => BasicProperties::default()
-            .with_content_type(short(CONTENT_TYPE)?)
-            .with_content_encoding(short(CONTENT_ENCODING)?)
-            .with_priority(0),
-    };
-    let mut headers = kept.headers().clone().unwrap_or_default();
-    for (name, value) in message.headers {
-        headers.insert(short(name)?, AMQPValue::LongString(value.as_str().into()));
+/// What a message is for, in errors.
+fn about(message: &Outgoing<'_>) -> String {
+    if message.exchange.is_empty() {
+        format!("queue {:?}", message.routing_key)
+    } else {
+        format!("exchange {:?}", message.exchange)
     }
-    let properties = kept.with_headers(headers).with_delivery_mode(if message.persistent { 2 } else { 1 });
-    Ok(match message.expiration {
-        Some(expiration) => {
-            // RabbitMQ takes at most 2^32 - 1 ms.
-            let millis = expiration.as_millis().min(u128::from(u32::MAX));
-            properties.with_expiration(short(&millis.to_string())?)
+}
+
+/// Waits for the confirmation of what `publishing` hands to lapin, and for nothing before it: lapin would wake us once more, to say that the message
+/// was written, which is a good part of what a small message costs.
+async fn confirmed(
+    channel: &Channel,
+    publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
+    answered: Option<&Notify>,
+) -> lapin::Result<Confirmation> {
+    let mut publishing = pin!(publishing);
+    let confirmation = match publishing.as_mut().now_or_never() {
+        Some(confirmation) => confirmation?,
+        None => {
+            if let Some(answered) = answered {
+                // The confirmation of what is answered comes before the answer: we are woken for both together.
+                let _ = tokio::time::timeout(ANSWERED_AT_ONCE, answered.notified()).await;
+            }
+            // For the last publish of the channel, which this one is: a channel carries one at a time. What became of it, lapin says below.
+            let _ = channel.wait_for_confirms().await;
+            publishing.await?
         }
-        None => properties,
-    })
+    };
+    confirmation.await
 }

@@ -37,7 +37,7 @@ pub(crate) type Waiting = Arc<Mutex<HashMap<String, Waiter>>>;
 /// A call that waits.
 pub(crate) struct Waiter {
     pub reply: oneshot::Sender<Reply>,
-    /// Told of each sign of life.
+    /// Told of each sign of life, the reply included.
     pub alive: Arc<Notify>,
     /// What came before the final message, in the old form of two messages.
     pub interim: Option<Reply>,
@@ -152,6 +152,7 @@ impl Listener {
         let mut waiting = lock(&self.waiting);
         if part.ending {
             if let Some(waiter) = waiting.remove(&part.msg_id) {
+                waiter.alive.notify_one();
                 let _ = waiter.reply.send(merged(waiter.interim, part.reply));
             }
         } else if let Some(waiter) = waiting.get_mut(&part.msg_id) {

@@ -4,19 +4,18 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::arrived::Arrived;
 use super::client::fresh_id;
 use super::core::{Core, Origin};
 use super::envelope;
 use super::error::BusError;
 use super::failure::Failure;
 use super::message::{self, Incoming, ReplyTo};
-use super::publisher::Outgoing;
+use super::outgoing::Outgoing;
 use super::reply::{self, Reply};
 use super::service::Disposition;
 use super::target::version_is_compatible;
@@ -52,18 +51,18 @@ impl RpcServer {
     }
 
     /// Deals with one message. The permit is held while the request is carried out and the reply is sent for the first time.
-    pub(crate) async fn handle(&self, origin: Origin, delivery: Delivery, permit: OwnedSemaphorePermit) {
-        let inner = match self.core.open(&delivery) {
+    pub(crate) async fn handle(&self, origin: Origin, arrived: Arrived, permit: OwnedSemaphorePermit) {
+        let inner = match self.core.open(&arrived.delivery) {
             Ok(inner) => inner,
             Err(refusal) => {
                 self.core.count_refused(refusal.reason, &refusal.detail);
-                let _ = delivery.reject(BasicRejectOptions { requeue: false }).await;
+                arrived.refuse().await;
                 return;
             }
         };
-        // Before it is carried out, as oslo.messaging does: a request is lost rather than carried out twice. If this does not
-        // get through, the broker delivers it again.
-        if !matches!(delivery.ack(BasicAckOptions::default()).await, Ok(true)) {
+        // Before it is carried out, as oslo.messaging does: a request is lost rather than carried out twice. Where the connection is lost
+        // before this is written, the broker delivers the request again, and its id is known here.
+        if !arrived.acknowledge_soon() {
             return;
         }
         let to = message::reply_to(&inner);
@@ -83,7 +82,7 @@ impl RpcServer {
             metrics::counter!("spice_bus_duplicates_total").increment(1);
             return;
         }
-        let incoming = self.core.incoming(received, origin, delivery.redelivered);
+        let incoming = self.core.incoming(received, origin, arrived.delivery.redelivered);
         let reply = match self.ping(&incoming) {
             Some(reply) => reply,
             None => self.carry_out(incoming, to.as_ref()).await,
@@ -101,13 +100,13 @@ impl RpcServer {
             Some((to, secs)) => {
                 let period = Duration::from_secs(secs) / 2;
                 // Beside the request, never in its way: a broker that is slow to confirm must not stop it.
-                let signs_of_life = async {
+                let signs_of_life = Box::pin(async {
                     loop {
                         tokio::time::sleep(period).await;
                         let sign_of_life = reply::encode_heartbeat(&to.msg_id, &fresh_id());
                         let _ = self.publish(to, &sign_of_life, period).await;
                     }
-                };
+                });
                 tokio::select! {
                     disposition = dispatched => disposition,
                     () = signs_of_life => None,
@@ -142,10 +141,18 @@ impl RpcServer {
             metrics::counter!("spice_bus_replies_lost_total", "reason" => "abandoned").increment(1);
             return;
         }
-        let limit = Duration::from_secs(u64::from(self.core.options.rabbit.kombu_missing_consumer_retry_timeout));
-        let mut message = reply::encode_reply(reply, &to.msg_id, &fresh_id());
-        let mut outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
+        let message = reply::encode_reply(reply, &to.msg_id, &fresh_id());
+        let outcome = self.publish(to, &message, self.core.options.publish_timeout).await;
         drop(permit);
+        if outcome.is_err() {
+            // On the heap: every request would carry the room for it otherwise.
+            Box::pin(self.reply_again(to, message, outcome)).await;
+        }
+    }
+
+    /// Goes on with a reply that could not be delivered at once.
+    async fn reply_again(&self, to: &ReplyTo, mut message: Map<String, Value>, mut outcome: Result<(), BusError>) {
+        let limit = Duration::from_secs(u64::from(self.core.options.rabbit.kombu_missing_consumer_retry_timeout));
         if let Err(BusError::TooLarge { size, limit }) = outcome {
             let failure = Failure::spice(
                 "ReplyTooLarge",

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arrived::Arrived;
 use super::backoff::backoff;
 use super::connection::{Link, Links, interval};
 use super::core::{Core, Origin};
@@ -208,7 +209,7 @@ impl Runner {
         let interval = interval(&self.core.options.rabbit);
         let upkeep = Upkeep { link, objects: &objects, consumed: &consumed, interval, told: AtomicBool::default() };
         let ended = tokio::select! {
-            ended = self.consume(link, &mut deliveries, &over) => ended,
+            ended = self.consume(link, &channel, &mut deliveries, &over) => ended,
             interrupted = upkeep.run() => Err(interrupted),
         };
         if ended.is_ok() {
@@ -231,6 +232,7 @@ impl Runner {
     async fn consume(
         &self,
         link: &Arc<Link>,
+        channel: &Channel,
         deliveries: &mut Deliveries,
         over: &CancellationToken,
     ) -> Result<(), Interrupted> {
@@ -248,7 +250,7 @@ impl Runner {
                         () = link.lost.cancelled() => return Err(Interrupted::connection()),
                         permit = Arc::clone(&self.core.permits).acquire_owned() => permit.map_err(|_| Interrupted::new("closed", BusError::Closed))?,
                     };
-                    self.hand_over(origin, delivery, permit, over);
+                    self.hand_over(origin, Arrived::new(delivery, channel.clone()), permit, over);
                 }
                 Some((_, Err(error))) => return Err(Interrupted::on_channel(link, &error, "the channel")),
                 None => return Err(Interrupted::cancelled()),
@@ -256,13 +258,7 @@ impl Runner {
         }
     }
 
-    fn hand_over(
-        &self,
-        origin: Origin,
-        delivery: AmqpDelivery,
-        permit: OwnedSemaphorePermit,
-        over: &CancellationToken,
-    ) {
+    fn hand_over(&self, origin: Origin, arrived: Arrived, permit: OwnedSemaphorePermit, over: &CancellationToken) {
         let abort = self.core.abort.clone();
         let over = over.clone();
         match &self.handler {
@@ -270,19 +266,19 @@ impl Runner {
                 let rpc = Arc::clone(rpc);
                 self.core
                     .tasks
-                    .spawn(async move { abort.run_until_cancelled(rpc.handle(origin, delivery, permit)).await });
+                    .spawn(async move { abort.run_until_cancelled(rpc.handle(origin, arrived, permit)).await });
             }
             Handler::Notifications(listener) => {
                 let listener = Arc::clone(listener);
                 self.core
                     .tasks
-                    .spawn(async move { abort.run_until_cancelled(listener.handle(delivery, permit, over)).await });
+                    .spawn(async move { abort.run_until_cancelled(listener.handle(arrived, permit, over)).await });
             }
             Handler::Work(work) => {
                 let work = Arc::clone(work);
                 self.core
                     .tasks
-                    .spawn(async move { abort.run_until_cancelled(work.handle(delivery, permit, over)).await });
+                    .spawn(async move { abort.run_until_cancelled(work.handle(arrived, permit, over)).await });
             }
         }
     }

@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::arrived::Arrived;
 use super::core::{Core, Origin};
 use super::dead_letter;
 use super::message;
-use super::publisher::{Lane, Outgoing};
+use super::outgoing::{Lane, Outgoing};
 use super::service::Disposition;
 use super::topology;
 use crate::text::display_safe;
@@ -44,11 +43,11 @@ impl WorkServer {
     }
 
     /// Deals with one message until it is acknowledged, or until its session is over and the broker has it again.
-    pub(crate) async fn handle(&self, delivery: Delivery, permit: OwnedSemaphorePermit, over: CancellationToken) {
-        let inner = match self.core.open(&delivery) {
+    pub(crate) async fn handle(&self, arrived: Arrived, permit: OwnedSemaphorePermit, over: CancellationToken) {
+        let inner = match self.core.open(&arrived.delivery) {
             Ok(inner) => inner,
             Err(refusal) => {
-                return self.bury(&delivery, refusal.reason, &refusal.detail).await;
+                return self.bury(&arrived, refusal.reason, &refusal.detail).await;
             }
         };
         let received = match message::decode_request(inner) {
@@ -58,17 +57,16 @@ impl WorkServer {
                 received
             }
             Err(failure) => {
-                return self.bury(&delivery, "request", &failure.to_string()).await;
+                return self.bury(&arrived, "request", &failure.to_string()).await;
             }
         };
-        let mut incoming = self.core.incoming(received, Origin::Topic, delivery.redelivered);
+        let mut incoming = self.core.incoming(received, Origin::Topic, arrived.delivery.redelivered);
         let mut permit = Some(permit);
         loop {
             let pause = match self.core.dispatch(incoming.clone()).await {
                 Some(Disposition::Done | Disposition::Reply(_)) => {
                     self.forget(incoming.unique_id.as_deref());
-                    let acknowledged = delivery.ack(BasicAckOptions::default()).await;
-                    if !matches!(acknowledged, Ok(true)) {
+                    if !arrived.acknowledge().await {
                         tracing::info!(
                             "work was done but not acknowledged, because the connection was lost; it will come again"
                         );
@@ -77,11 +75,11 @@ impl WorkServer {
                 }
                 Some(Disposition::Poison(why)) => {
                     self.forget(incoming.unique_id.as_deref());
-                    return self.bury(&delivery, "poison", &why).await;
+                    return self.bury(&arrived, "poison", &why).await;
                 }
                 Some(Disposition::Retry(pause)) => pause.clamp(MIN_RETRY, MAX_RETRY),
                 None if self.panicked_too_often(incoming.unique_id.as_deref()) => {
-                    return self.bury(&delivery, "panic", "carrying it out panicked again and again").await;
+                    return self.bury(&arrived, "panic", "carrying it out panicked again and again").await;
                 }
                 None => PANIC_RETRY,
             };
@@ -91,7 +89,7 @@ impl WorkServer {
             drop(permit.take());
             permit = tokio::select! {
                 () = over.cancelled() => return,
-                () = self.core.stop.cancelled() => return give_back(&delivery).await,
+                () = self.core.stop.cancelled() => return arrived.give_back().await,
                 permit = async {
                     tokio::time::sleep(pause).await;
                     Arc::clone(&self.core.permits).acquire_owned().await
@@ -102,7 +100,7 @@ impl WorkServer {
     }
 
     /// Puts a message aside, with the reason, and only then acknowledges it.
-    async fn bury(&self, delivery: &Delivery, reason: &'static str, detail: &str) {
+    async fn bury(&self, arrived: &Arrived, reason: &'static str, detail: &str) {
         metrics::counter!("spice_bus_dead_letters_total", "reason" => reason).increment(1);
         self.core.count_refused(reason, detail);
         let detail = display_safe(detail);
@@ -116,24 +114,25 @@ impl WorkServer {
             ("x-spice-topic", self.core.service.topic.clone()),
         ];
         // A body beyond the limit is not carried further; its headers say what it was.
-        let body = if delivery.data.len() > self.core.options.max_message_bytes { &[][..] } else { &delivery.data[..] };
+        let data = &arrived.delivery.data;
+        let body = if data.len() > self.core.options.max_message_bytes { &[][..] } else { &data[..] };
         let outgoing = Outgoing {
             lane: Lane::Store,
             mandatory: true,
             persistent: true,
             headers: &headers,
-            properties: Some(dead_letter::passed_on(&delivery.properties)),
+            kept: Some(dead_letter::passed_on(&arrived.delivery.properties)),
             needs: &needs,
             ..Outgoing::new(&dead, &self.core.service.topic, body)
         };
         match self.core.publisher.publish(&outgoing, Instant::now() + self.core.options.publish_timeout).await {
             Ok(()) => {
-                let _ = delivery.ack(BasicAckOptions::default()).await;
+                arrived.acknowledge().await;
             }
             Err(error) => {
                 tracing::error!("the dead letter could not be stored, and is given back to its queue: {error}");
                 tokio::time::sleep(FAILED_BURIAL_PAUSE).await;
-                give_back(delivery).await;
+                arrived.give_back().await;
             }
         }
     }
@@ -160,9 +159,4 @@ impl WorkServer {
             self.panics.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
     }
-}
-
-/// Lets the broker deliver the message again.
-async fn give_back(delivery: &Delivery) {
-    let _ = delivery.nack(BasicNackOptions { requeue: true, multiple: false }).await;
 }

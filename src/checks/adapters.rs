@@ -23,6 +23,8 @@ pub struct Sign {
     pub incarnation: Option<String>,
     /// The batches it has taken and not handed over yet. Empty for an adapter that does not tell.
     pub holding: BTreeSet<TicketRef>,
+    /// Why it cannot do all of its work, if so.
+    pub fault: Option<String>,
     /// The JSON Schema of its parameters.
     pub schema: Value,
 }
@@ -56,6 +58,7 @@ struct Instance {
     seen: Duration,
     incarnation: Option<String>,
     holding: BTreeSet<TicketRef>,
+    fault: Option<String>,
 }
 
 impl Instance {
@@ -79,8 +82,8 @@ impl Adapters {
         }
         self.bury(now);
         let known = self.known.entry(name.as_str().to_owned()).or_default();
-        let Sign { instance, incarnation, holding, schema } = sign;
-        let next = Instance { seen: now, incarnation, holding };
+        let Sign { instance, incarnation, holding, fault, schema } = sign;
+        let next = Instance { seen: now, incarnation, holding, fault };
         if known.instances.len() < MAX_KNOWN || known.instances.contains_key(&instance) {
             let restarted = |old: &Instance| old.incarnation != next.incarnation;
             if let Some(old) = known.instances.get(&instance).filter(|old| restarted(old)) {
@@ -152,6 +155,15 @@ impl Adapters {
             .map(|(name, instance)| (name.as_str(), instance.holding.len()))
     }
 
+    /// What living instances say that they lack: adapter, instance, fault.
+    pub fn faults(&self, now: Duration) -> impl Iterator<Item = (&str, &str, &str)> {
+        let living = self.known.iter().flat_map(move |(adapter, known)| {
+            let instances = known.instances.iter().filter(move |(_, instance)| instance.is_alive(now));
+            instances.map(move |(name, instance)| (adapter.as_str(), name.as_str(), instance.fault.as_deref()))
+        });
+        living.filter_map(|(adapter, instance, fault)| Some((adapter, instance, fault?)))
+    }
+
     /// Forgets the instances that fell silent; what they held is lost.
     fn bury(&mut self, now: Duration) {
         let lost = &mut self.lost;
@@ -191,6 +203,7 @@ mod tests {
             instance: "host-1".to_owned(),
             incarnation: Some(incarnation.to_owned()),
             holding: holding.iter().copied().collect(),
+            fault: None,
             schema: serde_json::json!({ "type": "object" }),
         }
     }

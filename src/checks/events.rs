@@ -25,6 +25,8 @@ pub(super) struct Announcement {
     incarnation: Option<String>,
     #[serde(default)]
     holding: BTreeSet<TicketRef>,
+    #[serde(default)]
+    fault: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +51,7 @@ impl Checks {
         caller: &Caller,
         announcement: Announcement,
     ) -> Result<Value, RpcError> {
-        let Announcement { adapter, instance, schema, incarnation, holding } = announcement;
+        let Announcement { adapter, instance, schema, incarnation, holding, fault } = announcement;
         if !caller.roles.contains(&Role::Adapter(adapter.clone())) {
             return Err(RpcError::forbidden(format!("{} may not announce adapter {adapter}", caller.sender)));
         }
@@ -65,7 +67,8 @@ impl Checks {
             crate::adapter::schema::compile(&schema).map_err(RpcError::bad_request)?;
         }
         let instance = crate::text::display_safe(&instance);
-        let sign = Sign { instance: instance.clone(), incarnation, holding, schema: schema.clone() };
+        let fault = fault.as_deref().map(crate::text::display_safe);
+        let sign = Sign { instance: instance.clone(), incarnation, holding, fault, schema: schema.clone() };
         if state.adapters.announced(&adapter, sign, self.clock.monotonic()) {
             let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
             storage::save_schema(&mut changes, adapter.as_str(), &schema).await.map_err(RpcError::internal)?;

@@ -79,7 +79,7 @@ fn name(attempt: i64) -> TicketRef {
 
 fn sign(instance: &str, holding: &[TicketRef]) -> Sign {
     let holding = holding.iter().copied().collect();
-    Sign { instance: instance.to_owned(), incarnation: None, holding, schema: serde_json::Value::Null }
+    Sign { instance: instance.to_owned(), incarnation: None, holding, fault: None, schema: serde_json::Value::Null }
 }
 
 fn foreign() -> AdapterName {
@@ -303,6 +303,7 @@ impl World {
                 instance: format!("peer-{index}"),
                 incarnation: Some(peer.incarnation.to_string()),
                 holding: peer.held.keys().copied().collect(),
+                fault: None,
                 schema: serde_json::Value::Null,
             };
             self.adapters.announced(&foreign(), sign, self.now.monotonic);

@@ -13,6 +13,9 @@ use crate::protocol::TargetMatcher;
 
 /// How many future runs are shown.
 const NEXT_RUNS: usize = 5;
+/// How many instances of adapters that lack something are told of.
+const MOST_FAULTS: usize = 20;
+
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
         let next = state
@@ -83,6 +86,9 @@ impl Checks {
     pub(super) fn status(&self, state: &State, dead_letters: Option<u32>) -> Value {
         let now = self.now();
         let adapters: BTreeMap<&str, usize> = state.adapters.alive(now.monotonic).collect();
+        let faults = state.adapters.faults(now.monotonic).take(MOST_FAULTS);
+        let faults: Vec<String> =
+            faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         json!({
             "role": "checks",
             "deployment": self.identity.deployment,
@@ -94,6 +100,7 @@ impl Checks {
             "outstanding": state.runs.outstanding(),
             "overdue": state.runs.overdue(now.utc).count(),
             "adapters": adapters,
+            "adapter_faults": faults,
             "dead_letters": dead_letters,
             "unsigned_admin": self.identity.unsigned_admin,
             "key_id": self.identity.key.key_id(),

@@ -130,6 +130,8 @@ fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -
     if adapters.is_some_and(serde_json::Map::is_empty) {
         warnings.push("no adapter has announced itself; nothing can be checked".to_owned());
     }
+    let faults = checks.as_ref().ok().and_then(|status| status.get("adapter_faults")).and_then(Value::as_array);
+    warnings.extend(faults.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
     if let Some(overdue) = number(checks, "overdue").filter(|overdue| *overdue > 0) {
         warnings.push(format!("{overdue} batches are past their deadline"));
     }
@@ -170,11 +172,12 @@ mod tests {
         let (mut checks, mut nodes) = healthy();
         checks["unsigned_admin"] = json!(true);
         checks["adapters"] = json!({"command": 0});
+        checks["adapter_faults"] = json!(["adapter tpm2 (host-1): the bus of the agents cannot be reached: refused"]);
         checks["dead_letters"] = json!(7);
         nodes["policy_number"] = json!(2);
         nodes["pools"][0]["overridden"] = json!(4);
         let told = warnings(&Ok(checks.clone()), &Ok(nodes));
-        assert_eq!(told.len(), 5, "{told:?}");
+        assert_eq!(told.len(), 6, "{told:?}");
         assert!(told[0].contains("UNSIGNED"));
         let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
         assert!(

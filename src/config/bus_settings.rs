@@ -6,19 +6,19 @@ use super::secret::Secret;
 use super::sections::{BusSettings, DeclareSetting, NotificationSettings, ResultsSetting};
 use super::settings::{DEFAULT, full_text, pair, some_text};
 use super::values::Values;
-use crate::bus::RabbitOptions;
+use crate::bus::{BusOptions, RabbitOptions};
 
 const RABBIT: &str = "oslo_messaging_rabbit";
 const OSLO_NOTIFICATIONS: &str = "oslo_messaging_notifications";
 
 /// `[DEFAULT]` and `[oslo_messaging_rabbit]`.
 pub(super) fn bus(v: &mut Values) -> BusSettings {
-    let bus = BusSettings {
-        transport_url: Secret::new(v.text(DEFAULT, "transport_url")),
-        rpc_response_timeout: v.seconds(DEFAULT, "rpc_response_timeout"),
-        rpc_ping_enabled: v.flag(DEFAULT, "rpc_ping_enabled"),
-        rabbit: rabbit(v),
-    };
+    let transport_url = v.text(DEFAULT, "transport_url");
+    let rpc_response_timeout = v.seconds(DEFAULT, "rpc_response_timeout");
+    let rpc_ping_enabled = v.flag(DEFAULT, "rpc_ping_enabled");
+    let rabbit = rabbit(v);
+    let transport_url = checked(v, DEFAULT, transport_url, &rabbit);
+    let bus = BusSettings { transport_url, rpc_response_timeout, rpc_ping_enabled, rabbit };
     if u64::from(bus.rabbit.kombu_missing_consumer_retry_timeout) > bus.rpc_response_timeout.as_secs() {
         let why = "is longer than rpc_response_timeout: replies are offered to callers that have given up";
         v.warn(RABBIT, "kombu_missing_consumer_retry_timeout", why);
@@ -68,12 +68,31 @@ fn rabbit(v: &mut Values) -> RabbitOptions {
     rabbit
 }
 
+/// The transport URL of `section`, or that of `bus` where it has none.
+pub(super) fn transport(v: &mut Values, section: &'static str, bus: &BusSettings) -> Secret<String> {
+    match some_text(v, section, "transport_url") {
+        Some(url) => checked(v, section, url, &bus.rabbit),
+        None => bus.transport_url.clone(),
+    }
+}
+
+/// Reads the URL as the bus will, so that its faults are told with all others.
+fn checked(v: &mut Values, section: &'static str, transport_url: String, rabbit: &RabbitOptions) -> Secret<String> {
+    if !transport_url.is_empty() {
+        let options =
+            BusOptions { transport_url: transport_url.clone(), rabbit: rabbit.clone(), ..BusOptions::default() };
+        if let Err(why) = options.check_url() {
+            v.refuse(section, "transport_url", why.trim_start_matches("transport_url "));
+        }
+    }
+    Secret::new(transport_url)
+}
+
 /// `[oslo_messaging_notifications]` and `[notifications]`; `bus` stands in for a bus of its own.
 pub(super) fn notifications(v: &mut Values, bus: &BusSettings) -> NotificationSettings {
-    let own = some_text(v, OSLO_NOTIFICATIONS, "transport_url");
     let settings = NotificationSettings {
         enabled: v.text(OSLO_NOTIFICATIONS, "driver") != "noop",
-        transport_url: own.map_or_else(|| bus.transport_url.clone(), Secret::new),
+        transport_url: transport(v, OSLO_NOTIFICATIONS, bus),
         topics: v.list(OSLO_NOTIFICATIONS, "topics"),
         exchange: full_text(v, "notifications", "exchange"),
         declare: match v.text("notifications", "declare").as_str() {

@@ -21,6 +21,13 @@ pub struct BusSettings {
     pub rabbit: RabbitOptions,
 }
 
+/// `[agents]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentsSettings {
+    /// The bus of the node agents; the bus of SPICE where not set.
+    pub transport_url: Secret<String>,
+}
+
 /// `[oslo_messaging_notifications]` and `[notifications]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotificationSettings {

@@ -9,7 +9,7 @@ use super::fault::{ConfigFault, Warning};
 use super::file::Written;
 use super::secret::Secret;
 use super::sections::{
-    AdapterSettings, BusSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
+    AdapterSettings, AgentsSettings, BusSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
     NotificationSettings, OpenAttestationSettings, PoolSettings, SecuritySettings, SpicectlSettings,
 };
 use super::values::Values;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub log_json: bool,
     /// The message bus.
     pub bus: BusSettings,
+    /// The bus of the node agents.
+    pub agents: AgentsSettings,
     /// What Ceilometer is told, and how.
     pub notifications: NotificationSettings,
     /// Keys and trust.
@@ -82,6 +84,7 @@ impl Settings {
             state_dir: folder(v, "spice", "state_dir"),
             debug: v.flag(DEFAULT, "debug"),
             log_json: v.flag(DEFAULT, "log_json"),
+            agents: AgentsSettings { transport_url: bus_settings::transport(v, "agents", &bus) },
             notifications: bus_settings::notifications(v, &bus),
             security: security(v),
             database: DatabaseSettings { connection: Secret::new(v.text("database", "connection")) },

@@ -75,6 +75,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("oslo_messaging_notifications", "driver", Kind::Choice(&["messagingv2", "noop"]), "messagingv2", "noop sends no notifications.").used_by(NODES),
     option("oslo_messaging_notifications", "topics", Kind::List, "notifications", "Topics on which Ceilometer listens.").used_by(NODES),
 
+    option("agents", "transport_url", RABBIT_URL, "", "The bus on which the agents of compute nodes are asked; empty: the bus of SPICE. Use a virtual host of its own, with an account for each node, made by tools/rabbitmq-permissions. The options of [oslo_messaging_rabbit] hold for it, too.")
+        .secret().example("rabbit://spice-adapter-tpm2:PASSWORD@controller:5672/spice-agents").used_by(ADAPTER),
+
     option("notifications", "exchange", Kind::Text, "spice", "Exchange of the notifications. Ceilometer must list it in [notification] notification_control_exchanges, one line per exchange and beside all it reads already: setting that option replaces its default list.").used_by(NODES),
     option("notifications", "declare", Kind::Choice(&["passive", "active"]), "passive", "passive waits for Ceilometer to create the exchange. active creates it with the flags of [oslo_messaging_rabbit]: if those differ from Ceilometer's own, telemetry stops for the whole cloud.").used_by(NODES),
     option("notifications", "results", Kind::Choice(&["all", "changes", "none"]), "changes", "Which check results are sent. One Ceilometer agent keeps up with about 480 a second.").used_by(NODES),

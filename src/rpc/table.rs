@@ -158,7 +158,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Checks, "dead_letter_drop", Allowed::Operator, Class::Call, "id", "Removes a dead letter for good."),
     method(Topic::Checks, "adapter_list", Allowed::Reader, Class::Call, "", "All adapters: living instances and how many batches each holds, the schema of their parameters, the checks that use them."),
     method(Topic::Checks, "status", Allowed::Reader, Class::Call, "", "Checks' health: adapters alive, runs due, late and outstanding, dead letters."),
-    method(Topic::Checks, "adapter_announce", Allowed::Adapter, Class::Cast, "adapter, instance, schema, incarnation?, holding?", "An adapter lives, and holds these batches (epoch, run, batch, attempt)."),
+    method(Topic::Checks, "adapter_announce", Allowed::Adapter, Class::Cast, "adapter, instance, schema, incarnation?, holding?, fault?", "An adapter lives, and holds these batches (epoch, run, batch, attempt); fault: why it cannot do all of its work."),
     method(Topic::Checks, "policy_get", Allowed::Nodes, Class::Call, "", "The newest policy, signed."),
     method(Topic::Nodes, "node_create", Allowed::Operator, Class::Call, "name, labels?, identity?", "Registers a node; it is unknown until checked."),
     method(Topic::Nodes, "node_import", Allowed::Operator, Class::Call, "nodes", "Registers many nodes; those that exist are left as they are."),

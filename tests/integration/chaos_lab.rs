@@ -206,8 +206,10 @@ impl Chaos {
         }
         let producer = Arc::new(Producer::default());
         let runner = service::wrap(Arc::clone(&producer) as Arc<dyn Provider>, 4).unwrap();
+        let bus = Bus::start(options, "adapter").unwrap();
         let adapter = service::start(service::Options {
-            bus: Bus::start(options, "adapter").unwrap(),
+            agents: bus.clone(),
+            bus,
             identity: cloud.identity("adapter-chaos"),
             clock: SystemClock::shared(),
             runner,

@@ -41,3 +41,4 @@ mod oat;
 mod plugins;
 mod proxy;
 mod recast;
+mod transports;

@@ -206,9 +206,11 @@ def test_the_service_s_own_file_names_hosts_and_notifications(by_api, api, tmp_p
     conf.write_text(
         f"[DEFAULT]\ntransport_url = rabbit://a:b@one:5672,a:b@two:5672/{by_api.vhost}\n"
         f"[oslo_messaging_notifications]\ntransport_url = rabbit://a:b@one/nova-{by_api.id}\ntopics = telemetry\n"
+        f"[agents]\ntransport_url = rabbit://a:b@one/agents-{by_api.id}?ssl=1\n"
     )
     by_api.vhost = f"spice-{by_api.id}"
     printed = by_api.succeed("--config-file", conf)
+    assert f"add_vhost agents-{by_api.id}" in printed
     assert "telemetry.info a max-length" in printed, "a policy there is for whoever owns it"
     by_api.succeed("--config-file", conf, "--apply")
     rights = {row["user"]: row for row in api("GET", f"vhosts/nova-{by_api.id}/permissions")}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::bus::Transport;
 
 #[test]
 fn two_options_start_everything_and_the_rest_has_defaults() {
@@ -11,6 +12,7 @@ fn two_options_start_everything_and_the_rest_has_defaults() {
     assert_eq!(settings.deployment.as_str(), "cloud-1");
     assert_eq!(settings.bus.rpc_response_timeout, Duration::from_secs(60));
     assert_eq!(settings.notifications.transport_url, settings.bus.transport_url);
+    assert_eq!(settings.agents.transport_url, settings.bus.transport_url);
     assert_eq!(settings.notifications.topics, ["notifications"]);
     assert_eq!(settings.notifications.declare, DeclareSetting::Passive);
     assert_eq!(settings.bus.rabbit.heartbeat_timeout_threshold, 60);
@@ -40,6 +42,26 @@ fn values_reach_the_settings() {
     assert_eq!(settings.security.trust_dir, Path::new("/srv/spice/trust"));
     assert_eq!(settings.openattestation.auth_blob.unwrap().reveal(), "xyz");
     assert_eq!(settings.spicectl.sender.as_deref(), Some("admin"));
+}
+
+#[test]
+fn each_transport_has_its_own_url_and_its_faults_are_told_without_the_password() {
+    let text = "[agents]\ntransport_url = rabbit://a:sesame@one:5672/agents?ssl=1\n";
+    let settings = settings(text);
+    assert_eq!(settings.transport_url(Transport::Agents).reveal(), "rabbit://a:sesame@one:5672/agents?ssl=1");
+    assert!(!format!("{settings:?}").contains("sesame"), "{settings:?}");
+    let options = settings.bus_options_of(Transport::Agents);
+    assert_eq!((options.transport, options.rabbit == settings.bus.rabbit), (Transport::Agents, true));
+    let faults = load(
+        "[DEFAULT]\ntransport_url = rabbit://a:sesame@one:port/\n[spice]\ndeployment = c\n\
+         [agents]\ntransport_url = rabbit://a:sesame@one/agents?sll=1\n\
+         [oslo_messaging_notifications]\ntransport_url = rabbit://a:ses?ame@one/\n",
+    );
+    let told = shown(&faults.unwrap_err());
+    for section in ["[DEFAULT]", "[agents]", "[oslo_messaging_notifications]"] {
+        assert!(told.contains(&format!("{section} transport_url")), "{section}: {told}");
+    }
+    assert!(told.contains("sll") && !told.contains("sesame") && told.lines().count() == 3, "{told}");
 }
 
 #[test]

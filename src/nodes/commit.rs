@@ -58,9 +58,7 @@ impl Nodes {
             parcels.push((lane, parcel));
         }
         storage::save_parcels(&mut changes, &parcels).await?;
-        for (id, forget_at) in &stage.seen {
-            storage::save_seen(&mut changes, id, *forget_at).await?;
-        }
+        storage::save_seen(&mut changes, &stage.seen).await?;
         for tombstone in &stage.graves {
             storage::save_tombstone(&mut changes, tombstone).await?;
         }

@@ -9,7 +9,7 @@ use crate::names::{CheckName, NodeName};
 use crate::nodes::entry::{Entry, StoredResult, Tombstone};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
-use crate::store::{Argument, Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, to_body};
 
 /// What a restart finds.
 pub struct Restored {
@@ -131,10 +131,14 @@ pub async fn save_policy(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_nodes<'a>(changes: &mut Changes, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreError> {
-    let rows: Vec<(&str, String)> = entries.map(|entry| (entry.name.as_str(), to_body(entry))).collect();
-    let rows: Vec<_> = rows.iter().map(|(name, body)| [(*name).into(), body.into()]).collect();
-    changes.execute_many("REPLACE INTO nodes_node (name, body) VALUES", &rows).await
+pub async fn save_nodes<'a>(
+    changes: &mut Changes,
+    entries: impl ExactSizeIterator<Item = &'a Entry> + Send,
+) -> Result<(), StoreError> {
+    let rows = entries.map(|entry| [entry.name.as_str().into(), to_body(entry).into()]);
+    // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
+    let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
+    changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
 }
 
 /// Removes a node, leaving what sticks.
@@ -171,13 +175,12 @@ pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreErro
 /// # Errors
 /// [`StoreError`].
 pub async fn save_results(changes: &mut Changes, first: i64, results: &[StoredResult]) -> Result<(), StoreError> {
-    let bodies: Vec<String> = results.iter().map(to_body).collect();
-    let mut rows: Vec<[Argument<'_>; 5]> = Vec::with_capacity(results.len());
-    for ((id, result), body) in (first..).zip(results).zip(&bodies) {
+    let rows = results.iter().enumerate().map(|(index, result)| {
+        let id = first.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
         let (node, check) = (result.node.as_str(), result.check.as_str());
-        rows.push([id.into(), node.into(), check.into(), result.stored_at.0.into(), body.into()]);
-    }
-    changes.execute_many("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES", &rows).await
+        [id.into(), node.into(), check.into(), result.stored_at.0.into(), to_body(result).into()]
+    });
+    changes.execute_many("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES", rows, "").await
 }
 
 /// An entry of the record as it is stored.
@@ -204,12 +207,11 @@ impl RecordRow {
 /// # Errors
 /// [`StoreError`].
 pub async fn save_record(changes: &mut Changes, rows: &[RecordRow]) -> Result<(), StoreError> {
-    let mut arguments: Vec<[Argument<'_>; 5]> = Vec::with_capacity(rows.len());
-    for row in rows {
+    let rows = rows.iter().map(|row| {
         let (text, hash) = ((&row.text).into(), (&row.hash).into());
-        arguments.push([row.seq.into(), row.node.as_str().into(), row.at.0.into(), text, hash]);
-    }
-    changes.execute_many("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES", &arguments).await
+        [row.seq.into(), row.node.as_str().into(), row.at.0.into(), text, hash]
+    });
+    changes.execute_many("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES", rows, "").await
 }
 
 /// Writes what must be sent.
@@ -217,11 +219,8 @@ pub async fn save_record(changes: &mut Changes, rows: &[RecordRow]) -> Result<()
 /// # Errors
 /// [`StoreError`].
 pub async fn save_parcels(changes: &mut Changes, parcels: &[(Lane, Parcel)]) -> Result<(), StoreError> {
-    let mut rows: Vec<[Argument<'_>; 3]> = Vec::with_capacity(parcels.len());
-    for (_, parcel) in parcels {
-        rows.push([parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()]);
-    }
-    changes.execute_many("INSERT INTO nodes_outbox (id, lane, body) VALUES", &rows).await
+    let rows = parcels.iter().map(|(_, parcel)| [parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()]);
+    changes.execute_many("INSERT INTO nodes_outbox (id, lane, body) VALUES", rows, "").await
 }
 
 /// Forgets what was sent.
@@ -233,32 +232,51 @@ pub async fn forget_sent(changes: &mut Changes, lane: &str, up_to: i64) -> Resul
     Ok(())
 }
 
-/// Whether the work `id` was done already.
+/// Which of the works `ids` were done already.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn is_seen(database: &Database, id: &str) -> Result<bool, StoreError> {
-    let row =
-        sqlx::query("SELECT id FROM nodes_seen WHERE id = ?").bind(id.to_owned()).fetch_optional(database.reader());
-    Ok(row.await?.is_some())
+pub async fn seen(database: &Database, ids: &[&str]) -> Result<Vec<String>, StoreError> {
+    database.find("SELECT id FROM nodes_seen WHERE id IN", ids).await
 }
 
-/// Takes note that the work `id` is done, with its effect.
+/// Takes note that works are done, with their effect, and until when that is remembered.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_seen(changes: &mut Changes, id: &str, forget_at: Timestamp) -> Result<(), StoreError> {
-    changes.execute("INSERT INTO nodes_seen (id, forget_at) VALUES (?, ?)", &[id.into(), forget_at.0.into()]).await?;
-    Ok(())
+pub async fn save_seen(changes: &mut Changes, seen: &[(String, Timestamp)]) -> Result<(), StoreError> {
+    let rows = seen.iter().map(|(id, forget_at)| [id.into(), forget_at.0.into()]);
+    changes.execute_many("INSERT INTO nodes_seen (id, forget_at) VALUES", rows, "").await
 }
 
-/// Drops history and ids that are old enough.
+/// Drops results stored before a time, and ids that are old enough. Results lie in the order in which they came, so it looks at the oldest
+/// until it finds one to keep; a few at a time, because results have to wait meanwhile.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    const AT_ONCE: i64 = 5_000;
+    const OLDEST: &str = "SELECT MAX(id), COUNT(*) FROM (SELECT id, stored_at FROM nodes_result ORDER BY id LIMIT ?) AS oldest \
+                          WHERE stored_at < ? OR stored_at > ?";
+    // A clock that was far ahead must not keep its results, and all that came after them, for ever.
+    let results_after = now.plus(now.since(results_before));
+    loop {
+        let oldest = sqlx::query(OLDEST).bind(AT_ONCE).bind(results_before.0).bind(results_after.0);
+        let oldest = oldest.fetch_one(database.reader()).await?;
+        let count: i64 = oldest.try_get(1)?;
+        if count > 0 {
+            let arguments = [oldest.try_get::<i64, _>(0)?.into(), results_before.0.into(), results_after.0.into()];
+            let mut changes = database.begin().await?;
+            changes
+                .execute("DELETE FROM nodes_result WHERE id <= ? AND (stored_at < ? OR stored_at > ?)", &arguments)
+                .await?;
+            changes.commit().await?;
+        }
+        if count < AT_ONCE {
+            break;
+        }
+    }
     let mut changes = database.begin().await?;
-    changes.execute("DELETE FROM nodes_result WHERE stored_at < ?", &[results_before.0.into()]).await?;
     changes.execute("DELETE FROM nodes_seen WHERE forget_at < ?", &[now.0.into()]).await?;
     changes.commit().await
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::bus::{Bus, BusOptions};
 use crate::clock::{Clock, VirtualClock};
 use crate::nodes::entry::Entry;
+use crate::nodes::history;
 use crate::nodes::storage::Parcel;
 use crate::nodes::world::tests::{START, rules};
 use crate::protocol::digest::PoolsDigest;
@@ -168,7 +169,7 @@ impl Lab {
 
     /// The history, oldest first: request and outcome told apart by run and node.
     async fn history(&self) -> Vec<(String, NodeName, Status)> {
-        let mut rows = storage::results(&self.database, None, None, 100).await.unwrap();
+        let mut rows = history::latest(&self.database, None, None, 100).await.unwrap();
         rows.reverse();
         rows.into_iter().map(|row| (row.run, row.node, row.status)).collect()
     }

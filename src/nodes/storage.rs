@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 
 use crate::clock::Timestamp;
-use crate::names::{CheckName, NodeName};
-use crate::nodes::entry::{Entry, StoredResult, Tombstone};
+use crate::names::NodeName;
+use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
 use crate::store::{Changes, Database, StoreError, to_body};
@@ -170,19 +170,6 @@ pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreErro
     database.load("nodes_tombstone", "SELECT name, body FROM nodes_tombstone").await
 }
 
-/// Appends results to the history, numbered from `first`.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn save_results(changes: &mut Changes, first: i64, results: &[StoredResult]) -> Result<(), StoreError> {
-    let rows = results.iter().enumerate().map(|(index, result)| {
-        let id = first.saturating_add(i64::try_from(index).unwrap_or(i64::MAX));
-        let (node, check) = (result.node.as_str(), result.check.as_str());
-        [id.into(), node.into(), check.into(), result.stored_at.0.into(), to_body(result).into()]
-    });
-    changes.execute_many("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES", rows, "").await
-}
-
 /// An entry of the record as it is stored.
 pub struct RecordRow {
     seq: i64,
@@ -247,64 +234,6 @@ pub async fn seen(database: &Database, ids: &[&str]) -> Result<Vec<String>, Stor
 pub async fn save_seen(changes: &mut Changes, seen: &[(String, Timestamp)]) -> Result<(), StoreError> {
     let rows = seen.iter().map(|(id, forget_at)| [id.into(), forget_at.0.into()]);
     changes.execute_many("INSERT INTO nodes_seen (id, forget_at) VALUES", rows, "").await
-}
-
-/// Drops results stored before a time, and ids that are old enough. Results lie in the order in which they came, so it looks at the oldest
-/// until it finds one to keep; a few at a time, because results have to wait meanwhile.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    const AT_ONCE: i64 = 5_000;
-    const OLDEST: &str = "SELECT MAX(id), COUNT(*) FROM (SELECT id, stored_at FROM nodes_result ORDER BY id LIMIT ?) AS oldest \
-                          WHERE stored_at < ? OR stored_at > ?";
-    // A clock that was far ahead must not keep its results, and all that came after them, for ever.
-    let results_after = now.plus(now.since(results_before));
-    loop {
-        let oldest = sqlx::query(OLDEST).bind(AT_ONCE).bind(results_before.0).bind(results_after.0);
-        let oldest = oldest.fetch_one(database.reader()).await?;
-        let count: i64 = oldest.try_get(1)?;
-        if count > 0 {
-            let arguments = [oldest.try_get::<i64, _>(0)?.into(), results_before.0.into(), results_after.0.into()];
-            let mut changes = database.begin().await?;
-            changes
-                .execute("DELETE FROM nodes_result WHERE id <= ? AND (stored_at < ? OR stored_at > ?)", &arguments)
-                .await?;
-            changes.commit().await?;
-        }
-        if count < AT_ONCE {
-            break;
-        }
-    }
-    let mut changes = database.begin().await?;
-    changes.execute("DELETE FROM nodes_seen WHERE forget_at < ?", &[now.0.into()]).await?;
-    changes.commit().await
-}
-
-/// The latest results, newest first.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn results(
-    database: &Database,
-    node: Option<&NodeName>,
-    check: Option<&CheckName>,
-    limit: i64,
-) -> Result<Vec<StoredResult>, StoreError> {
-    let query = match (node, check) {
-        (Some(_), Some(_)) => {
-            "SELECT id, body FROM nodes_result WHERE node = ? AND check_name = ? ORDER BY id DESC LIMIT ?"
-        }
-        (Some(_), None) => "SELECT id, body FROM nodes_result WHERE node = ? ORDER BY id DESC LIMIT ?",
-        (None, Some(_)) => "SELECT id, body FROM nodes_result WHERE check_name = ? ORDER BY id DESC LIMIT ?",
-        (None, None) => "SELECT id, body FROM nodes_result ORDER BY id DESC LIMIT ?",
-    };
-    let mut query = sqlx::query(query);
-    for name in node.map(NodeName::as_str).into_iter().chain(check.map(CheckName::as_str)) {
-        query = query.bind(name.to_owned());
-    }
-    let rows = query.bind(limit).fetch_all(database.reader()).await?;
-    rows.iter().map(|row| crate::store::body("nodes_result", row)).collect()
 }
 
 /// The latest entries of a node's record at or before a time, newest first.

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
+use crate::nodes::history;
 use crate::nodes::record::{RecordEntry, What};
 use crate::nodes::storage;
 use crate::nodes::world::World;
@@ -198,7 +199,7 @@ impl Nodes {
 
     pub(super) async fn result_list(&self, filter: ResultFilter) -> Result<Value, RpcError> {
         let limit = filter.limit.unwrap_or(100).clamp(1, MAX_RESULTS);
-        let results = storage::results(&self.database, filter.node.as_ref(), filter.check.as_ref(), limit)
+        let results = history::latest(&self.database, filter.node.as_ref(), filter.check.as_ref(), limit)
             .await
             .map_err(RpcError::internal)?;
         let row = |result: &crate::nodes::entry::StoredResult| {

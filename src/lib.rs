@@ -44,6 +44,9 @@
 //!   delta; caches see another digest and take a snapshot. The digest is a sum of member digests, so it costs what changed.
 //! - **Nodes' row is the node**: all that trust depends on is one JSON body, written whole. It keeps results, standing and
 //!   verdicts of a node from ever disagreeing, and the schema the same on every database.
+//! - **Results are stored in groups**: while one transaction is written, batches that arrive are verified and wait, and the next one takes up to
+//!   eight of them. Beginning the next before the first is committed would be faster still, and build on what may yet fail.
+//! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning.
 //! - **Loosening** a requirement needs a confirmation by an administrator, and until then changes nothing at all; showing
 //!   which nodes it would raise is not built yet.
 //! - **A required check counts for the nodes it is aimed at**; a node at which a pool aims none is unknown.

@@ -12,11 +12,15 @@ pub fn display_safe(text: &str) -> String {
 /// Like [`display_safe`], cut to `max` characters; a cut text ends in `…`.
 #[must_use]
 pub fn display_safe_to(text: &str, max: usize) -> String {
+    // Nearly every text is safe and short: then it is only looked at and copied.
+    if !text.chars().any(is_unsafe) && (text.len() <= max || text.chars().count() <= max) {
+        return text.to_owned();
+    }
     let mut out = String::new();
     let mut length = 0;
     for c in text.chars() {
-        let escaped: String = if is_unsafe(c) { c.escape_default().collect() } else { c.into() };
-        length += escaped.chars().count();
+        let escaped = is_unsafe(c).then(|| c.escape_default());
+        length += escaped.as_ref().map_or(1, ExactSizeIterator::len);
         if length > max {
             while out.chars().count() >= max {
                 out.pop();
@@ -26,7 +30,10 @@ pub fn display_safe_to(text: &str, max: usize) -> String {
             }
             break;
         }
-        out.push_str(&escaped);
+        match escaped {
+            Some(escaped) => out.extend(escaped),
+            None => out.push(c),
+        }
     }
     out
 }

@@ -10,6 +10,10 @@ use spice::config::{Settings, Sources};
 use spice::telemetry::{self, LogOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Results are read, judged and stored as millions of small values, which one thread makes and another frees.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// SPICE: scheduled security checks and trusted pools for OpenStack.
 ///
 /// Runs one or more roles. Without --role it runs all of them in this process, and makes its own keys when its state

@@ -1,6 +1,6 @@
 //! oslo.messaging's envelope: a JSON object around a JSON text. Pure.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::compression;
 use super::python_json::{self, Unreadable};
@@ -42,7 +42,8 @@ pub(crate) struct BodyKind<'a> {
 
 /// The body for an inner message.
 pub(crate) fn encode(message: &Map<String, Value>) -> Vec<u8> {
-    let inner = Value::String(json!(message).to_string());
+    // A map of values always has a text, and so has a text.
+    let inner = serde_json::to_string(message).and_then(|text| serde_json::to_string(&text)).unwrap_or_default();
     format!("{{\"oslo.version\": \"{VERSION}\", \"oslo.message\": {inner}}}").into_bytes()
 }
 

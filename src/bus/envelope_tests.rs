@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::io::Write;
 
+use serde_json::json;
+
 use super::*;
 use crate::bus::message;
 use proptest::prelude::*;

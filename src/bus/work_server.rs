@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lapin::message::Delivery;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::arrived::Arrived;
 use super::core::{Core, Origin};
 use super::dead_letter;
-use super::message;
+use super::message::{self, Incoming};
 use super::outgoing::{Lane, Outgoing};
 use super::service::Disposition;
 use super::topology;
@@ -44,28 +45,18 @@ impl WorkServer {
 
     /// Deals with one message until it is acknowledged, or until its session is over and the broker has it again.
     pub(crate) async fn handle(&self, arrived: Arrived, permit: OwnedSemaphorePermit, over: CancellationToken) {
-        let inner = match self.core.open(&arrived.delivery) {
-            Ok(inner) => inner,
-            Err(refusal) => {
-                return self.bury(&arrived, refusal.reason, &refusal.detail).await;
-            }
-        };
-        let received = match message::decode_request(inner) {
-            Ok(mut received) => {
-                // Work is never answered, whatever the sender wrote.
-                received.request.msg_id = None;
-                received
-            }
-            Err(failure) => {
-                return self.bury(&arrived, "request", &failure.to_string()).await;
-            }
-        };
-        let mut incoming = self.core.incoming(received, Origin::Topic, arrived.delivery.redelivered);
         let mut permit = Some(permit);
+        let mut redelivered = arrived.delivery.redelivered;
         loop {
-            let pause = match self.core.dispatch(incoming.clone()).await {
+            // Read anew for every try: a copy kept for a second one would cost every message, and more memory than its text.
+            let incoming = match self.read(&arrived.delivery, redelivered) {
+                Ok(incoming) => incoming,
+                Err((reason, detail)) => return self.bury(&arrived, reason, &detail).await,
+            };
+            let unique_id = incoming.unique_id.clone();
+            let pause = match self.core.dispatch(incoming).await {
                 Some(Disposition::Done | Disposition::Reply(_)) => {
-                    self.forget(incoming.unique_id.as_deref());
+                    self.forget(unique_id.as_deref());
                     if !arrived.acknowledge().await {
                         tracing::info!(
                             "work was done but not acknowledged, because the connection was lost; it will come again"
@@ -74,11 +65,11 @@ impl WorkServer {
                     return;
                 }
                 Some(Disposition::Poison(why)) => {
-                    self.forget(incoming.unique_id.as_deref());
+                    self.forget(unique_id.as_deref());
                     return self.bury(&arrived, "poison", &why).await;
                 }
                 Some(Disposition::Retry(pause)) => pause.clamp(MIN_RETRY, MAX_RETRY),
-                None if self.panicked_too_often(incoming.unique_id.as_deref()) => {
+                None if self.panicked_too_often(unique_id.as_deref()) => {
                     return self.bury(&arrived, "panic", "carrying it out panicked again and again").await;
                 }
                 None => PANIC_RETRY,
@@ -95,8 +86,17 @@ impl WorkServer {
                     Arc::clone(&self.core.permits).acquire_owned().await
                 } => permit.ok(),
             };
-            incoming.redelivered = true;
+            redelivered = true;
         }
+    }
+
+    /// The request in a message, or why it holds none.
+    fn read(&self, delivery: &Delivery, redelivered: bool) -> Result<Incoming, (&'static str, String)> {
+        let inner = self.core.open(delivery).map_err(|refusal| (refusal.reason, refusal.detail))?;
+        let mut received = message::decode_request(inner).map_err(|failure| ("request", failure.to_string()))?;
+        // Work is never answered, whatever the sender wrote.
+        received.request.msg_id = None;
+        Ok(self.core.incoming(received, Origin::Topic, redelivered))
     }
 
     /// Puts a message aside, with the reason, and only then acknowledges it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::nodes::Nodes;
+use crate::nodes::history;
 use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
 use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
@@ -21,7 +22,7 @@ impl Nodes {
         for tombstone in &stage.buried {
             storage::bury_node(&mut changes, tombstone).await?;
         }
-        storage::save_results(&mut changes, world.last_result + 1, &stage.results).await?;
+        history::save(&mut changes, world.last_result + 1, &stage.results).await?;
         let last_result = world.last_result + i64::try_from(stage.results.len()).unwrap_or(i64::MAX);
         let (mut seq, mut head) = world.record_head.clone();
         let mut record = Vec::with_capacity(stage.record.len());
@@ -58,9 +59,7 @@ impl Nodes {
             parcels.push((lane, parcel));
         }
         storage::save_parcels(&mut changes, &parcels).await?;
-        for (id, forget_at) in &stage.seen {
-            storage::save_seen(&mut changes, id, *forget_at).await?;
-        }
+        storage::save_seen(&mut changes, &stage.seen).await?;
         for tombstone in &stage.graves {
             storage::save_tombstone(&mut changes, tombstone).await?;
         }

@@ -21,7 +21,7 @@ pub struct Entry {
     /// All that trust depends on.
     pub trust: NodeTrust,
     /// What was last decided, pool by pool; a change against it is a change of trust.
-    pub verdicts: BTreeMap<PoolName, Verdict>,
+    pub verdicts: BTreeMap<PoolName, Box<Verdict>>,
     /// The checks that target it under the policy in force; derived.
     #[serde(skip)]
     pub targeting: Vec<CheckName>,

@@ -1,23 +1,27 @@
 //! Role *nodes*: which nodes are trusted, since when, on what grounds.
 //!
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
-//! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] takes
-//! in what adapters report, [`policy`] what Checks decides, [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask. [`publisher`] and [`outbox`] tell the others.
+//! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
+//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides, [`timers`] what time alone changes, [`revocation`] what a stolen
+//! key takes along, [`service`] what people ask, and [`views`] what
+//! they are shown. [`publisher`] and [`outbox`] tell the others.
 
 pub mod commit;
 pub mod entry;
+pub mod history;
 pub mod notify;
 pub mod outbox;
 pub mod policy;
 pub mod publisher;
 pub mod record;
+pub mod recorder;
 pub mod registry;
 pub mod results;
 pub mod revocation;
 pub mod service;
 pub mod storage;
 pub mod timers;
+pub mod views;
 pub mod world;
 
 use std::collections::BTreeSet;
@@ -33,6 +37,7 @@ use crate::clock::Clock;
 use crate::nodes::notify::Publisher;
 use crate::nodes::outbox::Sender;
 use crate::nodes::publisher::Publication;
+use crate::nodes::recorder::Recorder;
 use crate::nodes::storage::{Lane, Parcel};
 use crate::nodes::world::World;
 use crate::protocol::digest::PoolsDigest;
@@ -80,6 +85,9 @@ pub struct Nodes {
     policy_wanted: Notify,
     /// When contradicting results are logged: the holder of an adapter's key can send them in masses.
     contradictions: Sparingly,
+    /// The same for results of nodes that are not in their ticket.
+    not_in_ticket: Sparingly,
+    recorder: Recorder,
 }
 
 /// The running role.
@@ -138,6 +146,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         timers_changed: Notify::new(),
         policy_wanted: Notify::new(),
         contradictions: Sparingly::default(),
+        not_in_ticket: Sparingly::default(),
+        recorder: Recorder::default(),
     });
     nodes.resume(stored_policy).await?;
     nodes.honour_revocations().await?;

@@ -18,6 +18,8 @@ use crate::store::Database;
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 /// Most parcels forgotten in one transaction.
 const FORGET_EVERY: i64 = 500;
+/// What was sent is forgotten when nothing came for so long: a transaction for each parcel would cost as much as what it tells.
+const FORGET_AFTER: Duration = Duration::from_secs(1);
 
 /// Most notifications kept while nobody takes them.
 const MAX_NOTIFICATIONS: usize = 50_000;
@@ -63,12 +65,14 @@ impl Sender {
             }
             metrics::gauge!("spice_nodes_outbox_waiting", "lane" => self.lane.as_str()).set(waiting.len() as f64);
             let Some(parcel) = waiting.front() else {
-                self.forget(&mut sent, &mut unforgotten).await;
                 tokio::select! {
-                    _ = stop.changed() => return,
+                    _ = stop.changed() => break,
+                    () = tokio::time::sleep(FORGET_AFTER), if sent.is_some() => {
+                        self.forget(&mut sent, &mut unforgotten).await;
+                    }
                     parcel = parcels.recv() => match parcel {
                         Some(parcel) => waiting.push_back(parcel),
-                        None => return,
+                        None => break,
                     },
                 }
                 continue;

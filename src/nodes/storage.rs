@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sqlx::Row;
 
 use crate::clock::Timestamp;
-use crate::names::{CheckName, NodeName};
-use crate::nodes::entry::{Entry, StoredResult, Tombstone};
+use crate::names::NodeName;
+use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
-use crate::store::{Argument, Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, to_body};
 
 /// What a restart finds.
 pub struct Restored {
@@ -131,10 +131,14 @@ pub async fn save_policy(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_nodes<'a>(changes: &mut Changes, entries: impl Iterator<Item = &'a Entry>) -> Result<(), StoreError> {
-    let rows: Vec<(&str, String)> = entries.map(|entry| (entry.name.as_str(), to_body(entry))).collect();
-    let rows: Vec<_> = rows.iter().map(|(name, body)| [(*name).into(), body.into()]).collect();
-    changes.execute_many("REPLACE INTO nodes_node (name, body) VALUES", &rows).await
+pub async fn save_nodes<'a>(
+    changes: &mut Changes,
+    entries: impl ExactSizeIterator<Item = &'a Entry> + Send,
+) -> Result<(), StoreError> {
+    let rows = entries.map(|entry| [entry.name.as_str().into(), to_body(entry).into()]);
+    // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
+    let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
+    changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
 }
 
 /// Removes a node, leaving what sticks.
@@ -166,20 +170,6 @@ pub async fn tombstones(database: &Database) -> Result<Vec<Tombstone>, StoreErro
     database.load("nodes_tombstone", "SELECT name, body FROM nodes_tombstone").await
 }
 
-/// Appends results to the history, numbered from `first`.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn save_results(changes: &mut Changes, first: i64, results: &[StoredResult]) -> Result<(), StoreError> {
-    let bodies: Vec<String> = results.iter().map(to_body).collect();
-    let mut rows: Vec<[Argument<'_>; 5]> = Vec::with_capacity(results.len());
-    for ((id, result), body) in (first..).zip(results).zip(&bodies) {
-        let (node, check) = (result.node.as_str(), result.check.as_str());
-        rows.push([id.into(), node.into(), check.into(), result.stored_at.0.into(), body.into()]);
-    }
-    changes.execute_many("INSERT INTO nodes_result (id, node, check_name, stored_at, body) VALUES", &rows).await
-}
-
 /// An entry of the record as it is stored.
 pub struct RecordRow {
     seq: i64,
@@ -204,12 +194,11 @@ impl RecordRow {
 /// # Errors
 /// [`StoreError`].
 pub async fn save_record(changes: &mut Changes, rows: &[RecordRow]) -> Result<(), StoreError> {
-    let mut arguments: Vec<[Argument<'_>; 5]> = Vec::with_capacity(rows.len());
-    for row in rows {
+    let rows = rows.iter().map(|row| {
         let (text, hash) = ((&row.text).into(), (&row.hash).into());
-        arguments.push([row.seq.into(), row.node.as_str().into(), row.at.0.into(), text, hash]);
-    }
-    changes.execute_many("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES", &arguments).await
+        [row.seq.into(), row.node.as_str().into(), row.at.0.into(), text, hash]
+    });
+    changes.execute_many("INSERT INTO nodes_record (seq, node, at, body, hash) VALUES", rows, "").await
 }
 
 /// Writes what must be sent.
@@ -217,11 +206,8 @@ pub async fn save_record(changes: &mut Changes, rows: &[RecordRow]) -> Result<()
 /// # Errors
 /// [`StoreError`].
 pub async fn save_parcels(changes: &mut Changes, parcels: &[(Lane, Parcel)]) -> Result<(), StoreError> {
-    let mut rows: Vec<[Argument<'_>; 3]> = Vec::with_capacity(parcels.len());
-    for (_, parcel) in parcels {
-        rows.push([parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()]);
-    }
-    changes.execute_many("INSERT INTO nodes_outbox (id, lane, body) VALUES", &rows).await
+    let rows = parcels.iter().map(|(_, parcel)| [parcel.id.into(), (&parcel.lane).into(), (&parcel.body).into()]);
+    changes.execute_many("INSERT INTO nodes_outbox (id, lane, body) VALUES", rows, "").await
 }
 
 /// Forgets what was sent.
@@ -233,60 +219,21 @@ pub async fn forget_sent(changes: &mut Changes, lane: &str, up_to: i64) -> Resul
     Ok(())
 }
 
-/// Whether the work `id` was done already.
+/// Which of the works `ids` were done already.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn is_seen(database: &Database, id: &str) -> Result<bool, StoreError> {
-    let row =
-        sqlx::query("SELECT id FROM nodes_seen WHERE id = ?").bind(id.to_owned()).fetch_optional(database.reader());
-    Ok(row.await?.is_some())
+pub async fn seen(database: &Database, ids: &[&str]) -> Result<Vec<String>, StoreError> {
+    database.find("SELECT id FROM nodes_seen WHERE id IN", ids).await
 }
 
-/// Takes note that the work `id` is done, with its effect.
+/// Takes note that works are done, with their effect, and until when that is remembered.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_seen(changes: &mut Changes, id: &str, forget_at: Timestamp) -> Result<(), StoreError> {
-    changes.execute("INSERT INTO nodes_seen (id, forget_at) VALUES (?, ?)", &[id.into(), forget_at.0.into()]).await?;
-    Ok(())
-}
-
-/// Drops history and ids that are old enough.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    let mut changes = database.begin().await?;
-    changes.execute("DELETE FROM nodes_result WHERE stored_at < ?", &[results_before.0.into()]).await?;
-    changes.execute("DELETE FROM nodes_seen WHERE forget_at < ?", &[now.0.into()]).await?;
-    changes.commit().await
-}
-
-/// The latest results, newest first.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn results(
-    database: &Database,
-    node: Option<&NodeName>,
-    check: Option<&CheckName>,
-    limit: i64,
-) -> Result<Vec<StoredResult>, StoreError> {
-    let query = match (node, check) {
-        (Some(_), Some(_)) => {
-            "SELECT id, body FROM nodes_result WHERE node = ? AND check_name = ? ORDER BY id DESC LIMIT ?"
-        }
-        (Some(_), None) => "SELECT id, body FROM nodes_result WHERE node = ? ORDER BY id DESC LIMIT ?",
-        (None, Some(_)) => "SELECT id, body FROM nodes_result WHERE check_name = ? ORDER BY id DESC LIMIT ?",
-        (None, None) => "SELECT id, body FROM nodes_result ORDER BY id DESC LIMIT ?",
-    };
-    let mut query = sqlx::query(query);
-    for name in node.map(NodeName::as_str).into_iter().chain(check.map(CheckName::as_str)) {
-        query = query.bind(name.to_owned());
-    }
-    let rows = query.bind(limit).fetch_all(database.reader()).await?;
-    rows.iter().map(|row| crate::store::body("nodes_result", row)).collect()
+pub async fn save_seen(changes: &mut Changes, seen: &[(String, Timestamp)]) -> Result<(), StoreError> {
+    let rows = seen.iter().map(|(id, forget_at)| [id.into(), forget_at.0.into()]);
+    changes.execute_many("INSERT INTO nodes_seen (id, forget_at) VALUES", rows, "").await
 }
 
 /// The latest entries of a node's record at or before a time, newest first.

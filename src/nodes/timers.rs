@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
-use crate::nodes::storage;
+use crate::nodes::history;
 use crate::nodes::world::{Stage, next_change};
 
 /// The time of day may be stepped, so it is looked at this often whatever is due.
@@ -73,7 +73,7 @@ pub async fn trim(nodes: Arc<Nodes>, history: Duration, stop: CancellationToken)
             () = tokio::time::sleep(TRIM_EVERY) => {}
         }
         let now = nodes.clock.now();
-        if let Err(error) = storage::trim(&nodes.database, now.minus(history), now).await {
+        if let Err(error) = history::trim(&nodes.database, now.minus(history), now).await {
             tracing::warn!(%error, "old history could not be dropped");
         }
     }

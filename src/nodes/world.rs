@@ -130,20 +130,21 @@ impl World {
             self.inventory_version += 1;
         }
         for (name, entry) in stage.touched {
-            if let Some(at) = next_change(&entry) {
+            let next = next_change(&entry);
+            if let Some(at) = next {
                 self.timers.insert((at, name.clone()));
             }
-            let old = self.nodes.insert(name, entry.clone());
-            match old {
-                Some(old) => {
-                    if next_change(&old) != next_change(&entry) {
-                        self.forget_timer(&old);
-                    }
-                    if old.labels != entry.labels {
-                        self.inventory_version += 1;
-                    }
-                }
-                None => self.inventory_version += 1,
+            let Some(known) = self.nodes.get_mut(&name) else {
+                self.nodes.insert(name, entry);
+                self.inventory_version += 1;
+                continue;
+            };
+            if known.labels != entry.labels {
+                self.inventory_version += 1;
+            }
+            let old = std::mem::replace(known, entry);
+            if next_change(&old) != next {
+                self.forget_timer(&old);
             }
         }
     }
@@ -201,4 +202,4 @@ pub fn new_entry(node: &NodeName, what: What, cause: &str, at: Timestamp) -> Rec
 
 #[cfg(test)]
 #[path = "world_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -10,9 +10,9 @@ use crate::protocol::{
 };
 use crate::trust::{NodeTrust, Observation, Reporter};
 
-const START: Timestamp = Timestamp(1_795_320_000_000);
+pub(in crate::nodes) const START: Timestamp = Timestamp(1_795_320_000_000);
 
-fn rules() -> Rules {
+pub(in crate::nodes) fn rules() -> Rules {
     let pool: PoolName = "default".parse().unwrap();
     let check = CheckPolicy {
         name: "c".parse().unwrap(),

@@ -35,13 +35,24 @@ pub enum CanonicalError {
     Syntax(String),
 }
 
-/// The canonical text (RFC 8785) of `value`, as the canonicaliser package writes it.
+/// The canonical text (RFC 8785) of `value`, as the canonicaliser package writes it. [`Names`] says where `serde_json` writes the same.
 ///
 /// # Errors
 /// [`CanonicalError`] for numbers other than integers within ±[`MAX_INTEGER`], and for nesting beyond [`MAX_DEPTH`].
 pub fn canonicalize(value: &Value) -> Result<Vec<u8>, CanonicalError> {
-    check(value, 0)?;
-    write(value)
+    let mut names = Names::Plain;
+    check(value, 0, &mut names)?;
+    write(value, names)
+}
+
+/// The canonicaliser sorts and copies every member, which costs many times what writing them does. `serde_json` writes texts and integers
+/// as RFC 8785 asks; it leaves members in the order it finds them, which is right where their names are ASCII and in order already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// All of them are ASCII and in order.
+    Plain,
+    /// The canonicaliser has to put them in order.
+    Any,
 }
 
 /// The value of a member of a text that is signed, borrowed where it may be large.
@@ -58,18 +69,21 @@ pub(super) enum Part<'a> {
 
 /// The canonical text of an object of these members, without copying them into one.
 pub(super) fn canonicalize_members<const N: usize>(members: [(&str, Part<'_>); N]) -> Result<Vec<u8>, CanonicalError> {
+    let mut members = members;
+    members.sort_unstable_by_key(|(name, _)| *name);
+    let mut names = if members.iter().all(|(name, _)| name.is_ascii()) { Names::Plain } else { Names::Any };
     for (_, part) in &members {
         match part {
             Part::Text(_) | Part::OptionalText(_) | Part::Bool(_) => {}
-            Part::Integer(integer) => check(&Value::from(*integer), 1)?,
-            Part::Value(value) => check(value, 1)?,
-            Part::Object(object) => check_object(object, 1)?,
+            Part::Integer(integer) => check(&Value::from(*integer), 1, &mut names)?,
+            Part::Value(value) => check(value, 1, &mut names)?,
+            Part::Object(object) => check_object(object, 1, &mut names)?,
         }
     }
-    write(&Members(&members))
+    write(&Members(&members), names)
 }
 
-/// Members as one object; the canonicaliser puts them in order.
+/// Members as one object.
 struct Members<'a>(&'a [(&'a str, Part<'a>)]);
 
 impl Serialize for Members<'_> {
@@ -78,13 +92,16 @@ impl Serialize for Members<'_> {
     }
 }
 
-fn write(content: &impl Serialize) -> Result<Vec<u8>, CanonicalError> {
-    serde_json_canonicalizer::to_vec(content)
-        .map_err(|error| CanonicalError::Syntax(display_safe_to(&error.to_string(), 200)))
+fn write(content: &impl Serialize, names: Names) -> Result<Vec<u8>, CanonicalError> {
+    let written = match names {
+        Names::Plain => serde_json::to_vec(content),
+        Names::Any => serde_json_canonicalizer::to_vec(content),
+    };
+    written.map_err(|error| CanonicalError::Syntax(display_safe_to(&error.to_string(), 200)))
 }
 
 /// What the canonicaliser would write, but other libraries might read differently: it rounds large integers.
-fn check(value: &Value, depth: usize) -> Result<(), CanonicalError> {
+fn check(value: &Value, depth: usize, names: &mut Names) -> Result<(), CanonicalError> {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
         Value::Number(number) => match number.as_i64() {
@@ -94,15 +111,23 @@ fn check(value: &Value, depth: usize) -> Result<(), CanonicalError> {
         },
         Value::Array(items) => {
             deeper(depth)?;
-            items.iter().try_for_each(|item| check(item, depth + 1))
+            items.iter().try_for_each(|item| check(item, depth + 1, names))
         }
-        Value::Object(object) => check_object(object, depth),
+        Value::Object(object) => check_object(object, depth, names),
     }
 }
 
-fn check_object(object: &Map<String, Value>, depth: usize) -> Result<(), CanonicalError> {
+fn check_object(object: &Map<String, Value>, depth: usize, names: &mut Names) -> Result<(), CanonicalError> {
     deeper(depth)?;
-    object.values().try_for_each(|value| check(value, depth + 1))
+    let mut last = "";
+    for (name, value) in object {
+        if !name.is_ascii() || name.as_str() < last {
+            *names = Names::Any;
+        }
+        last = name;
+        check(value, depth + 1, names)?;
+    }
+    Ok(())
 }
 
 fn deeper(depth: usize) -> Result<(), CanonicalError> {

@@ -9,7 +9,8 @@ use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::text::display_safe_to;
 
@@ -57,9 +58,18 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 }
 
 /// Names a key: the first 16 bytes of the SHA-256 of its raw public key, shown as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct KeyId([u8; 16]);
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Written several times with every result that is stored, so without a text of its own.
+        let mut digits = [0; 32];
+        hex::encode_to_slice(self.0, &mut digits).map_err(S::Error::custom)?;
+        serializer.serialize_str(std::str::from_utf8(&digits).map_err(S::Error::custom)?)
+    }
+}
 
 impl KeyId {
     fn of(public_key: &[u8; 32]) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+use sqlx::{Any, AnyPool, Row, Transaction};
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +34,23 @@ pub enum StoreError {
 }
 
 /// How many rows are written with one statement, the most first; 1 so that there is no rest.
-const ROWS_AT_ONCE: [usize; 4] = [100, 20, 5, 1];
+const ROWS_AT_ONCE: [usize; 5] = [500, 100, 20, 5, 1];
+
+/// Connections for reading.
+const READERS: u32 = 3;
+/// Pages of 4 KiB in SQLite's log before they are carried over into the file: so many that what changes often is carried over once for many
+/// changes of it, and so few that the commit which has to do it does not wait long.
+const SQLITE_CHECKPOINT_PAGES: u32 = 4000;
+/// What SQLite's writer keeps of the file in memory, in KiB: the nodes of a cloud, so that they are not read again for every change.
+const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 
 /// A database with the current schema.
 #[derive(Debug, Clone)]
 pub struct Database {
-    pool: AnyPool,
+    /// One connection: SQLite has one writer at a time. Those that wait for it here go in turn, where SQLite would have them sleep and try
+    /// again; and what it keeps in memory stays good, which a change through another connection would make worthless.
+    writer: AnyPool,
+    reader: AnyPool,
 }
 
 /// One transaction; dropped without [`Changes::commit`] it changes nothing.
@@ -71,25 +82,11 @@ impl Database {
                 .create(folder)
                 .map_err(|error| StoreError::Connection(format!("cannot create {}: {error}", folder.display())))?;
         }
-        let pool = AnyPoolOptions::new()
-            // One writer at a time is SQLite's nature; readers of history come beside it.
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(30))
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    connection
-                        .execute(
-                            "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                             PRAGMA foreign_keys = ON;",
-                        )
-                        .await?;
-                    Ok(())
-                })
-            })
-            .connect(&format!("sqlite://{path}?mode=rwc"))
-            .await?;
-        sqlx::migrate!("src/store/migrations").run(&pool).await?;
-        Ok(Self { pool })
+        let connection = format!("sqlite://{path}?mode=rwc");
+        let writer = sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection).await?;
+        sqlx::migrate!("src/store/migrations").run(&writer).await?;
+        let reader = sqlite_pool(READERS, 2 * 1024).connect(&connection).await?;
+        Ok(Self { writer, reader })
     }
 
     /// Begins a transaction.
@@ -97,13 +94,13 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Changes, StoreError> {
-        Ok(Changes { transaction: self.pool.begin().await? })
+        Ok(Changes { transaction: self.writer.begin().await? })
     }
 
     /// For reading.
     #[must_use]
     pub fn reader(&self) -> &AnyPool {
-        &self.pool
+        &self.reader
     }
 
     /// All rows of a query whose columns are a key and a JSON body.
@@ -115,7 +112,7 @@ impl Database {
         table: &'static str,
         query: &'static str,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = sqlx::query(query).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(query).fetch_all(&self.reader).await?;
         rows.iter().map(|row| body(table, row)).collect()
     }
 
@@ -124,14 +121,46 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn meta(&self, query: &'static str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Which of `keys` a query finds; it ends in `IN`, and its only column is the key.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn find(&self, query: &'static str, keys: &[&str]) -> Result<Vec<String>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let statement = format!("{query} ({})", vec!["?"; keys.len()].join(", "));
+        // Made of a literal and question marks.
+        let query = sqlx::query(sqlx::AssertSqlSafe(statement));
+        let query = keys.iter().fold(query, |query, key| query.bind((*key).to_owned()));
+        let rows = query.fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.reader.close().await;
+        self.writer.close().await;
     }
+}
+
+/// Connections to an SQLite file that keep `cache_kib` of it in memory.
+fn sqlite_pool(connections: u32, cache_kib: u32) -> AnyPoolOptions {
+    let pragmas = format!(
+        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+         PRAGMA cache_size = -{cache_kib}; PRAGMA wal_autocheckpoint = {SQLITE_CHECKPOINT_PAGES};"
+    );
+    AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(30)).after_connect(
+        move |connection, _| {
+            // Made of literals and numbers.
+            let pragmas = sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas.clone()));
+            Box::pin(async move { pragmas.execute(connection).await.map(drop) })
+        },
+    )
 }
 
 impl Changes {
@@ -140,36 +169,28 @@ impl Changes {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn execute(&mut self, statement: &'static str, arguments: &[Argument<'_>]) -> Result<u64, StoreError> {
-        let mut query = sqlx::query(statement);
-        for argument in arguments {
-            query = bound(query, *argument);
-        }
+        let query = arguments.iter().cloned().fold(sqlx::query(statement), bound);
         Ok(query.execute(&mut *self.transaction).await?.rows_affected())
     }
 
-    /// Executes `head`, which ends in `VALUES`, for many rows: several with one statement, since what a statement costs is mostly the way to
-    /// the database and back. The numbers of rows are few, so that the database keeps the statements it knows.
+    /// Executes `head`, which ends in `VALUES`, the rows, and `tail` for many rows: several with one statement, since what a statement costs
+    /// is mostly the way to the database and back. The numbers of rows are few, so that the database keeps the statements it knows.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn execute_many<const N: usize>(
         &mut self,
         head: &'static str,
-        rows: &[[Argument<'_>; N]],
+        mut rows: impl ExactSizeIterator<Item = [Argument<'_>; N]>,
+        tail: &'static str,
     ) -> Result<(), StoreError> {
-        let mut rest = rows;
-        for size in ROWS_AT_ONCE {
-            while let Some((rows, more)) = rest.split_at_checked(size) {
-                let row = format!("({})", ["?"; N].join(", "));
-                let statement = format!("{head} {}", vec![row; size].join(", "));
-                // Made of a literal and question marks.
-                let mut query = sqlx::query(sqlx::AssertSqlSafe(statement));
-                for argument in rows.iter().flatten() {
-                    query = bound(query, *argument);
-                }
-                query.execute(&mut *self.transaction).await?;
-                rest = more;
-            }
+        while let Some(size) = ROWS_AT_ONCE.into_iter().find(|size| *size <= rows.len()) {
+            let row = format!("({})", ["?"; N].join(", "));
+            let statement = format!("{head} {} {tail}", vec![row; size].join(", "));
+            // Made of literals and question marks.
+            let query = sqlx::query(sqlx::AssertSqlSafe(statement));
+            let query = rows.by_ref().take(size).flatten().fold(query, bound);
+            query.execute(&mut *self.transaction).await?;
         }
         Ok(())
     }
@@ -188,15 +209,18 @@ type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 fn bound<'q>(query: Query<'q>, argument: Argument<'_>) -> Query<'q> {
     match argument {
         Argument::Text(text) => query.bind(text.to_owned()),
+        Argument::Owned(text) => query.bind(text),
         Argument::Integer(number) => query.bind(number),
     }
 }
 
 /// An argument of a statement.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Argument<'a> {
     /// A text.
     Text(&'a str),
+    /// A text that was made for the statement.
+    Owned(String),
     /// A number.
     Integer(i64),
 }
@@ -210,6 +234,12 @@ impl<'a> From<&'a str> for Argument<'a> {
 impl<'a> From<&'a String> for Argument<'a> {
     fn from(text: &'a String) -> Self {
         Self::Text(text)
+    }
+}
+
+impl From<String> for Argument<'_> {
+    fn from(text: String) -> Self {
+        Self::Owned(text)
     }
 }
 
@@ -237,57 +267,4 @@ pub fn body<T: DeserializeOwned>(table: &'static str, row: &AnyRow) -> Result<T,
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-    use super::*;
-
-    async fn fresh() -> (tempfile::TempDir, Database) {
-        let folder = tempfile::tempdir().unwrap();
-        let database =
-            Database::open(&format!("sqlite://{}/{{role}}.sqlite", folder.path().display()), "nodes").await.unwrap();
-        (folder, database)
-    }
-
-    #[tokio::test]
-    async fn what_was_committed_is_there_after_reopening_and_the_rest_is_not() {
-        let (folder, database) = fresh().await;
-        let mut changes = database.begin().await.unwrap();
-        changes
-            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "\"kept\"".into()])
-            .await
-            .unwrap();
-        changes.commit().await.unwrap();
-        let mut changes = database.begin().await.unwrap();
-        changes
-            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n2".into(), "\"lost\"".into()])
-            .await
-            .unwrap();
-        drop(changes);
-        database.close().await;
-        let again =
-            Database::open(&format!("sqlite://{}/nodes.sqlite", folder.path().display()), "nodes").await.unwrap();
-        let rows: Vec<String> = again.load("nodes_node", "SELECT name, body FROM nodes_node").await.unwrap();
-        assert_eq!(rows, ["kept"]);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_row_is_named() {
-        let (_folder, database) = fresh().await;
-        let mut changes = database.begin().await.unwrap();
-        changes
-            .execute("INSERT INTO nodes_node (name, body) VALUES (?, ?)", &["n1".into(), "{half".into()])
-            .await
-            .unwrap();
-        changes.commit().await.unwrap();
-        let error =
-            database.load::<serde_json::Value>("nodes_node", "SELECT name, body FROM nodes_node").await.unwrap_err();
-        assert!(error.to_string().contains("\"n1\" of nodes_node"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn another_database_is_refused_with_what_to_write() {
-        let error = Database::open("postgresql://x", "nodes").await.unwrap_err().to_string();
-        assert!(error.contains("use sqlite:///"), "{error}");
-    }
-}
+mod tests;

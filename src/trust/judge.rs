@@ -88,7 +88,7 @@ fn distrusted(
     let (name, distrust) = standing.distrust.iter().min_by_key(|(_, distrust)| distrust.since)?;
     let rule = rules.check(name);
     let none = CheckState::default();
-    let state = node.checks.get(name).unwrap_or(&none);
+    let state = node.checks.get(name).map_or(&none, |state| state.as_ref());
     let reason = Reason::Failed {
         check: name.clone(),
         cause: distrust.cause.clone(),
@@ -140,7 +140,7 @@ fn by_checks<'a>(
         if !check.enabled {
             return Err(Reason::Disabled { check: check.name.clone() });
         }
-        let state = node.checks.get(&check.name);
+        let state = node.checks.get(&check.name).map(AsRef::as_ref);
         let pass = state.and_then(|state| pass_that_counts(pool, check, state, &node.facts, standing, now));
         let Some(pass) = pass else {
             return Err(missing(pool, check, state, &node.facts, now));

@@ -89,10 +89,10 @@ pub struct NodeTrust {
     /// What administrators have released the node from, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub releases: Vec<Release>,
-    /// What is remembered of each check.
-    pub checks: BTreeMap<CheckName, CheckState>,
+    /// What is remembered of each check. Boxed, as below: a map has room for eleven values from its first on, and most nodes have few.
+    pub checks: BTreeMap<CheckName, Box<CheckState>>,
     /// What sticks in each pool, deleted pools included.
-    pub standings: BTreeMap<PoolName, Standing>,
+    pub standings: BTreeMap<PoolName, Box<Standing>>,
 }
 
 /// What a result did.
@@ -108,7 +108,7 @@ pub struct Recorded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Review {
     /// The verdict in every pool of the policy.
-    pub verdicts: BTreeMap<PoolName, Verdict>,
+    pub verdicts: BTreeMap<PoolName, Box<Verdict>>,
     /// Whether the node changed and has to be stored before anything is published.
     pub changed: bool,
 }
@@ -186,7 +186,7 @@ impl NodeTrust {
                 changed = true;
             }
             self.standings.insert(name.clone(), standing);
-            verdicts.insert(name.clone(), verdict);
+            verdicts.insert(name.clone(), Box::new(verdict));
         }
         Review { verdicts, changed }
     }

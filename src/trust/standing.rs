@@ -256,7 +256,7 @@ impl Standing {
     }
 
     /// An administrator lets the node back to `unknown`: distrust and override end. The node forgets its passes.
-    pub(super) fn release(&mut self, states: &BTreeMap<CheckName, CheckState>) {
+    pub(super) fn release(&mut self, states: &BTreeMap<CheckName, Box<CheckState>>) {
         self.distrust.clear();
         self.overriding = None;
         for (name, state) in states {

@@ -23,8 +23,12 @@ impl NodeTrust {
             quarantine: self.quarantine.clone(),
             maintenance: None,
             releases: self.releases.clone(),
-            checks: self.checks.iter().map(|(name, state)| (name.clone(), state.tombstone())).collect(),
-            standings: self.standings.iter().map(|(name, standing)| (name.clone(), standing.inherit())).collect(),
+            checks: self.checks.iter().map(|(name, state)| (name.clone(), Box::new(state.tombstone()))).collect(),
+            standings: self
+                .standings
+                .iter()
+                .map(|(name, standing)| (name.clone(), Box::new(standing.inherit())))
+                .collect(),
         }
     }
 
@@ -43,7 +47,7 @@ impl NodeTrust {
                     Some(mine) => mine.merge_tombstone(theirs),
                     None => theirs,
                 };
-                node.checks.insert(name.clone(), state);
+                node.checks.insert(name.clone(), Box::new(state));
             }
             for (name, theirs) in &tombstone.standings {
                 let inherited = theirs.inherit();
@@ -51,7 +55,7 @@ impl NodeTrust {
                     Some(mine) => mine.merge(&inherited),
                     None => inherited,
                 };
-                node.standings.insert(name.clone(), standing);
+                node.standings.insert(name.clone(), Box::new(standing));
             }
         }
         node

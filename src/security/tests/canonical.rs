@@ -131,3 +131,11 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn the_text_is_the_canonicalisers_whichever_way_it_was_written(value in content(), ascii in "[ -~\\x00-\\x1f\\x7f]{0,9}") {
+        let value = json!({ &ascii: value, "plain": { "b": [ascii], "a": -1 } });
+        prop_assert_eq!(canonicalize(&value).unwrap(), serde_json_canonicalizer::to_vec(&value).unwrap());
+    }
+}

@@ -152,7 +152,12 @@ impl Story {
     fn verdict_in(&mut self, pool: &str) -> Verdict {
         let rules = self.rules();
         let targeting = rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new());
-        self.node.review(&rules, &targeting, self.now).verdicts.remove(&pool_name(pool)).unwrap()
+        self.node
+            .review(&rules, &targeting, self.now)
+            .verdicts
+            .remove(&pool_name(pool))
+            .map(|verdict| *verdict)
+            .unwrap()
     }
 
     #[track_caller]
@@ -167,7 +172,7 @@ impl Story {
         let rules = self.rules();
         let names = rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new());
         let none = Standing::default();
-        let standing = self.node.standings.get("default").unwrap_or(&none);
+        let standing = self.node.standings.get("default").map_or(&none, |standing| standing.as_ref());
         let targeting = names.iter().filter_map(|name| rules.check(name));
         judge(&rules.pools()[&pool_name("default")], &rules, targeting, &self.node, standing, self.now)
     }

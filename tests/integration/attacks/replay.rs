@@ -63,6 +63,10 @@ async fn everything_recorded_counts_once() {
     })
     .await;
     let recorded = recorded.into_inner();
+    eventually("the pool file is what Nodes says", async || {
+        cloud.pool_header()["version"] == cloud.admin(Topic::Nodes, "status", json!({})).await["version"]
+    })
+    .await;
     let before = everything(&cloud).await;
     for message in &recorded {
         attacker.replay(message).await;

@@ -3,27 +3,39 @@
 use std::collections::BTreeMap;
 
 use crate::nodes::Nodes;
-use crate::nodes::history;
 use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
 use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{Delta, publication};
-use crate::store::{StoreError, to_body};
+use crate::store::{Changes, StoreError, to_body};
 
 impl Nodes {
     /// Stores `stage`, installs it and publishes what it changes. On an error nothing has happened.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(super) async fn commit(&self, world: &mut World, mut stage: Stage) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, world: &mut World, stage: Stage) -> Result<(), StoreError> {
         let mut changes = self.database.begin().await?;
-        storage::save_nodes(&mut changes, stage.touched.values()).await?;
+        storage::save_nodes(&mut changes, stage.touched.values().map(storage::node_row).collect()).await?;
+        self.complete(world, stage, changes, 0).await
+    }
+
+    /// As [`Nodes::commit`], where `changes` hold the touched nodes and so many new `results` already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) async fn complete(
+        &self,
+        world: &mut World,
+        mut stage: Stage,
+        mut changes: Changes,
+        results: i64,
+    ) -> Result<(), StoreError> {
         for tombstone in &stage.buried {
             storage::bury_node(&mut changes, tombstone).await?;
         }
-        history::save(&mut changes, world.last_result + 1, &stage.results).await?;
-        let last_result = world.last_result + i64::try_from(stage.results.len()).unwrap_or(i64::MAX);
+        let last_result = world.last_result + results;
         let (mut seq, mut head) = world.record_head.clone();
         let mut record = Vec::with_capacity(stage.record.len());
         let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();

@@ -18,6 +18,7 @@ pub mod recorder;
 pub mod registry;
 pub mod results;
 pub mod revocation;
+pub mod rows;
 pub mod service;
 pub mod storage;
 pub mod timers;
@@ -89,6 +90,9 @@ pub struct Nodes {
     not_in_ticket: Sparingly,
     recorder: Recorder,
 }
+
+/// Batches of results taken from the bus at once: those that are being stored, and as many that are being verified meanwhile.
+const RESULTS_AT_ONCE: u16 = 2 * recorder::MAX_GROUP as u16;
 
 /// The running role.
 pub struct Running {
@@ -164,7 +168,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let mut serving = Vec::new();
     serving.push(Secured::serve_rpc(&bus, Topic::Nodes, &server, identity.clone(), Arc::new(nodes.clone())).await?);
-    serving.push(Secured::serve_work(&bus, Topic::Results, None, 16, identity, Arc::new(nodes.clone())).await?);
+    serving.push(
+        Secured::serve_work(&bus, Topic::Results, None, RESULTS_AT_ONCE, identity, Arc::new(nodes.clone())).await?,
+    );
     tasks.spawn(publisher::run(nodes.clone(), to_publish, stop.clone()));
     tasks.spawn(publisher::heartbeats(nodes.clone(), heartbeat, stop.clone()));
     tasks.spawn(policy::keep_asking(nodes.clone(), stop.clone()));

@@ -127,18 +127,21 @@ pub async fn save_policy(
     put_meta(changes, "policy_floors", &to_body(floors)).await
 }
 
-/// Writes nodes.
+/// Writes nodes, each as its [`node_row`].
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_nodes<'a>(
-    changes: &mut Changes,
-    entries: impl ExactSizeIterator<Item = &'a Entry> + Send,
-) -> Result<(), StoreError> {
-    let rows = entries.map(|entry| [entry.name.as_str().into(), to_body(entry).into()]);
+pub async fn save_nodes(changes: &mut Changes, nodes: Vec<(String, String)>) -> Result<(), StoreError> {
+    let rows = nodes.into_iter().map(|(name, body)| [name.into(), body.into()]);
     // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
     let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
     changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
+}
+
+/// A node as [`save_nodes`] writes it.
+#[must_use]
+pub fn node_row(entry: &Entry) -> (String, String) {
+    (entry.name.as_str().to_owned(), to_body(entry))
 }
 
 /// Removes a node, leaving what sticks.

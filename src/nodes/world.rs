@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
-use crate::nodes::entry::{Entry, StoredResult, Tombstone, TrustChange};
+use crate::nodes::entry::{Entry, Tombstone, TrustChange};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
 use crate::nodes::record::{RecordEntry, What};
 use crate::nodes::storage::Lane;
@@ -47,8 +47,6 @@ pub struct Stage {
     pub touched: BTreeMap<NodeName, Entry>,
     /// Nodes that will be gone.
     pub buried: Vec<Tombstone>,
-    /// Results for the history.
-    pub results: Vec<StoredResult>,
     /// Entries for the record; number and previous hash are given when they are stored.
     pub record: Vec<RecordEntry>,
     /// What must be sent.

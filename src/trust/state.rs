@@ -1,6 +1,8 @@
-//! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time.
+//! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time. Written with every
+//! result, so what is usual is left out.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +33,10 @@ pub struct Pass {
     /// Under which boot of the node ([`super::Boots::count`]).
     pub boot: u32,
     /// Whether it is only the node's own word.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub own_word: bool,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
     /// Who reported it; nobody knows for one stored by a version that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +57,7 @@ pub struct Failure {
     /// Under which definition.
     pub generation: u32,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
 }
 
@@ -79,7 +81,7 @@ pub struct ClosedRun {
     /// How it ended.
     pub how: Closed,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
 }
 
@@ -114,9 +116,13 @@ pub struct CheckState {
     pub(super) revision: i64,
     pub(super) generation: u32,
     pub(super) passes: Vec<Pass>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<Failure>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) failure_reason: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) closed: Vec<ClosedRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) closed_up_to: Option<RunOrder>,
     pub(super) conflicts: u64,
     pub(super) shown: Option<Shown>,

@@ -3,6 +3,7 @@
 mod changes;
 mod error;
 mod kind;
+pub mod lease;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;

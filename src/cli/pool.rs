@@ -52,7 +52,8 @@ Example: let the filter only log what it would refuse:
     /// Has Nodes begin anew with an epoch that readers take, after its database was restored from a backup
     #[command(after_help = "\
 Readers never go back to a lower epoch. If `spicectl status` says that they know a higher one, first make sure that no other
-spiced with role nodes runs on another database: the one that runs on an old copy must not win. Then:
+spiced with role nodes runs on another database: the one that runs on an old copy must not win.
+Example: see what would be done, then do it:
   spicectl pool reset-epoch
   spicectl pool reset-epoch --reason 'restored the backup of Monday' --confirm")]
     ResetEpoch {

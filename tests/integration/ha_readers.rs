@@ -15,7 +15,7 @@ use crate::proxy::Proxy;
 
 fn alive(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("run/pool.alive")).unwrap_or_default();
-    text.lines().find_map(|line| serde_json::from_str(line).ok()).unwrap_or_default()
+    text.lines().nth(1).and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
 }
 
 /// The nodes that were quarantined according to a database.

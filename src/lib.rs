@@ -5,7 +5,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`app`] | starting the roles of one process in order, and stopping them in reverse |
+//! | [`app`] | starting the roles of one process in order, and stopping them in reverse; who leads a role and who stands by |
 //! | [`cli`] | `spicectl`: the administrator's commands and how their answers are shown |
 //! | [`checks`] | role *checks*: registry of checks and profiles, what is due when, runs and their deadlines |
 //! | [`nodes`] | role *nodes*: nodes, results, trust and its record, publication of the pools |
@@ -17,7 +17,7 @@
 //! | [`config`] | oslo.config-style files into validated settings |
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
-//! | [`store`] | the database: connection, migrations, transactions |
+//! | [`store`] | the database: connection, migrations, transactions, and the lease of who is active in a role |
 //! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
@@ -79,6 +79,11 @@
 //!   beyond all true ones.
 //! - **Services read their private keys at the start only.** Two keys of one name may be valid at once, so a restart between
 //!   the steps of a rotation leaves no gap, and no process ever signs with two.
+//! - **A lease that was not renewed in time is not lost yet**: nothing is said meanwhile, but where the row is found as it was left, nobody else was active,
+//!   and the role goes on under its epoch. A slow disk costs a few seconds of silence, not a new start and a snapshot for every reader.
+//! - **A standby keeps nothing of its role**: what is in memory is in the database, so taking over is the same as starting, and there is no second path to test.
+//! - **Readers reckon lateness by answers to their own nonces** ([`pool::lateness`]): a word held back beyond its lease is dropped whatever the clocks say, without a bound on
+//!   how wrong they may be.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

@@ -44,6 +44,7 @@ use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, RpcError, Secured};
 use crate::security::document::{DocumentKind, SignedDocument};
+use crate::store::lease::Tenure;
 use crate::store::{Database, StoreError};
 
 /// What the role needs from outside.
@@ -54,6 +55,8 @@ pub struct Options {
     pub identity: Arc<Identity>,
     /// The database.
     pub database: Database,
+    /// The lease of the role: while it lasts this instance is the active one, under its epoch.
+    pub tenure: Tenure,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How this instance is called on the bus.
@@ -110,8 +113,9 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, identity, database, clock, server } = options;
-    let mut restored = storage::restore(&database, clock.now()).await?;
+    let Options { bus, identity, database, tenure, clock, server } = options;
+    let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
+    let mut restored = storage::restore(&database).await?;
     if restored.policy_number == 0 {
         first_definitions(&mut restored.registry);
         let mut changes = database.begin().await?;
@@ -128,7 +132,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         identity: identity.clone(),
         database,
         clock,
-        epoch: restored.epoch,
+        epoch: tenure.epoch(),
         state: Mutex::new(State {
             registry: restored.registry,
             policy_number: restored.policy_number,
@@ -159,6 +163,13 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 impl Running {
+    /// Stops at once, because the lease is over: what is under way is cut off, and what is not acknowledged goes back to the broker.
+    pub async fn abandon(self) {
+        drop(self.serving);
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
     /// Stops serving, lets what is in hand finish, and returns.
     pub async fn stop(self) {
         for serving in self.serving {
@@ -193,7 +204,7 @@ impl Checks {
         let policy =
             state.registry.policy(&self.identity.deployment, self.epoch, state.policy_number, self.clock.now());
         drop(state);
-        SignedDocument::sign(DocumentKind::Policy, &policy, &self.identity.key).map_err(RpcError::internal)
+        self.identity.sign(DocumentKind::Policy, &policy)
     }
 
     /// Tells Nodes of the policy. Should it be lost, Nodes asks for it.
@@ -226,7 +237,7 @@ impl Checks {
     }
 
     fn sign_ticket(&self, ticket: &Ticket) -> Result<SignedDocument, RpcError> {
-        SignedDocument::sign(DocumentKind::Ticket, ticket, &self.identity.key).map_err(RpcError::internal)
+        self.identity.sign(DocumentKind::Ticket, ticket)
     }
 }
 

@@ -49,7 +49,27 @@ Example: let the filter only log what it would refuse:
         #[arg(long)]
         confirm: bool,
     },
+    /// Has Nodes begin anew with an epoch that readers take, after its database was restored from a backup
+    #[command(after_help = "\
+Readers never go back to a lower epoch. If `spicectl status` says that they know a higher one, first make sure that no other
+spiced with role nodes runs on another database: the one that runs on an old copy must not win.
+Example: see what would be done, then do it:
+  spicectl pool reset-epoch
+  spicectl pool reset-epoch --reason 'restored the backup of Monday' --confirm")]
+    ResetEpoch {
+        /// The epoch that readers hold; what they told themselves if not given
+        #[arg(long, value_name = "EPOCH")]
+        at_least: Option<i64>,
+        /// Why; kept in the database
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do it; otherwise it is only shown what would be done
+        #[arg(long)]
+        confirm: bool,
+    },
 }
+
+const RESET: &[Field] = &[field("epoch"), field("known_by_readers"), field("next_epoch_above"), field("done")];
 
 const LIST: &[Field] = &[
     field("name"),
@@ -104,6 +124,13 @@ impl Verb {
                 let mut pool = session.nodes("pool_show", json!({ "name": name })).await?;
                 add_policies(session, std::iter::once(&mut pool)).await;
                 output.object(&pool, SHOW)?;
+            }
+            Self::ResetEpoch { at_least, reason, confirm } => {
+                let args = json!({ "at_least": at_least, "reason": reason, "confirm": confirm });
+                output.object(&session.nodes("pool_reset_epoch", args).await?, RESET)?;
+                if !confirm {
+                    say("spicectl: nothing was done; --reason and --confirm do it");
+                }
             }
             Self::Set { name, mode, max_silence, accept_self_report, confirm } => {
                 let args = json!({

@@ -42,6 +42,7 @@ const CHECKS: &[Field] = &[
 const NODES: &[Field] = &[
     field("deployment"),
     field("epoch"),
+    field("epoch_known_by_readers"),
     field("version"),
     field("nodes"),
     field("policy_number"),
@@ -112,6 +113,11 @@ fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -
     let number = |answer: &Result<Value, CliError>, name: &str| {
         answer.as_ref().ok().and_then(|status| status.get(name)).and_then(Value::as_i64)
     };
+    if let Some(known) = number(nodes, "epoch_known_by_readers") {
+        warnings.push(format!(
+            "readers do not believe Nodes, because they know epoch {known}; see `spicectl pool reset-epoch --help`"
+        ));
+    }
     if let (Some(made), judged_under) = (number(checks, "policy_number"), number(nodes, "policy_number"))
         && nodes.is_ok()
         && judged_under != Some(made)
@@ -176,8 +182,9 @@ mod tests {
         checks["dead_letters"] = json!(7);
         nodes["policy_number"] = json!(2);
         nodes["pools"][0]["overridden"] = json!(4);
+        nodes["epoch_known_by_readers"] = json!(8);
         let told = warnings(&Ok(checks.clone()), &Ok(nodes));
-        assert_eq!(told.len(), 6, "{told:?}");
+        assert_eq!(told.len(), 7, "{told:?}");
         assert!(told[0].contains("UNSIGNED"));
         let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
         assert!(

@@ -115,7 +115,7 @@ impl Nodes {
             version: world.version + 1,
             changes,
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         };
         world.version += 1;
         match publication::apply_delta(&mut world.pools, &mut world.digest, &delta) {

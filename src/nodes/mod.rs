@@ -8,6 +8,7 @@
 
 pub mod commit;
 pub mod entry;
+mod epoch;
 pub mod history;
 pub mod notify;
 pub mod outbox;
@@ -45,6 +46,7 @@ use crate::protocol::digest::PoolsDigest;
 use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, Secured};
+use crate::store::lease::Tenure;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Sparingly;
 use crate::trust::Rules;
@@ -59,6 +61,8 @@ pub struct Options {
     pub identity: Arc<Identity>,
     /// The database.
     pub database: Database,
+    /// The lease of the role: while it lasts this instance is the active one, under its epoch.
+    pub tenure: Tenure,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How this instance is called on the bus.
@@ -78,6 +82,10 @@ pub struct Nodes {
     database: Database,
     clock: Arc<dyn Clock>,
     epoch: i64,
+    /// Our lease, and the database for what gives it up; `None` where nobody else could be active.
+    leading: Option<(Tenure, Database)>,
+    /// The highest epoch that a reader has told of: beyond ours nobody believes us.
+    readers_epoch: std::sync::atomic::AtomicI64,
     publisher: Option<Publisher>,
     world: Mutex<World>,
     lanes: (mpsc::UnboundedSender<Parcel>, mpsc::UnboundedSender<Parcel>),
@@ -118,7 +126,10 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, notification_bus, identity, database, clock, server, publisher, heartbeat, history } = options;
+    let Options { bus, notification_bus, identity, database, tenure, clock, server, publisher, heartbeat, history } =
+        options;
+    let leading = Some((tenure.clone(), database.clone()));
+    let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
     let restored = storage::restore(&database, clock.now()).await?;
     let (events, events_parcels) = mpsc::unbounded_channel();
     let (notifications, notification_parcels) = mpsc::unbounded_channel();
@@ -129,7 +140,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         identity: identity.clone(),
         database: database.clone(),
         clock,
-        epoch: restored.epoch,
+        epoch: tenure.epoch(),
+        leading,
+        readers_epoch: std::sync::atomic::AtomicI64::new(0),
         publisher,
         world: Mutex::new(World {
             nodes: restored.nodes,
@@ -139,7 +152,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             pools: std::collections::BTreeMap::new(),
             digest: PoolsDigest::new(),
             version: 1,
-            inventory_version: restored.epoch,
+            inventory_version: tenure.epoch(),
             timers: BTreeSet::new(),
             last_result: restored.last_result,
             last_outbox: restored.last_outbox,
@@ -182,6 +195,14 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 impl Running {
+    /// Stops at once, because the lease is over: what is under way is cut off, and what is not acknowledged goes back to the broker.
+    pub async fn abandon(self) {
+        drop(self.serving);
+        self.stop.cancel();
+        let _ = self.stop_lanes.send(true);
+        self.tasks.wait().await;
+    }
+
     /// Stops serving, lets what is in hand finish, and returns.
     pub async fn stop(self) {
         for serving in self.serving {

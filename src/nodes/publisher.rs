@@ -14,7 +14,7 @@ use crate::protocol::{Delta, Heartbeat, Snapshot};
 use crate::rpc::RpcError;
 use crate::security::{DocumentKind, SignedDocument};
 
-/// How long after it was said a publication may still be believed.
+/// How long after it was said a publication may still be believed, at most; never beyond the lease.
 pub const VALID_FOR: Duration = Duration::from_secs(10);
 /// Publications waiting to be sent; when the bus cannot take them they are dropped, and caches ask for a snapshot.
 const QUEUE: usize = 1024;
@@ -82,7 +82,7 @@ impl Nodes {
             policy_number: world.rules.number(),
             record_head: world.record_head.1.clone(),
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         }));
     }
 
@@ -93,7 +93,7 @@ impl Nodes {
     }
 
     async fn publish<T: Serialize>(&self, method: &str, kind: DocumentKind, content: &T) -> Result<(), RpcError> {
-        let document = SignedDocument::sign(kind, content, &self.identity.key).map_err(RpcError::internal)?;
+        let document = self.identity.sign(kind, content)?;
         let args = Map::from_iter([("document".to_owned(), json!(document))]);
         self.rpc.publish(method, args).await
     }
@@ -108,8 +108,8 @@ impl Nodes {
             nonce,
             pools: world.pools.clone(),
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         };
-        SignedDocument::sign(DocumentKind::Snapshot, &snapshot, &self.identity.key).map_err(RpcError::internal)
+        self.identity.sign(DocumentKind::Snapshot, &snapshot)
     }
 }

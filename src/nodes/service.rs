@@ -72,13 +72,15 @@ impl Service for Arc<Nodes> {
                 Ok(self.pool(&world, &name, true))
             }
             "pool_snapshot" => {
-                let Nonce { nonce } = typed(args)?;
+                let Nonce { nonce, known_epoch } = typed(args)?;
                 if !(16..=64).contains(&nonce.len()) {
                     return Err(RpcError::bad_request("a nonce has 16 to 64 characters"));
                 }
+                self.heard_of(known_epoch.unwrap_or_default());
                 let world = self.world.lock().await;
                 Ok(json!({ "document": self.snapshot(&world, nonce)? }))
             }
+            "pool_reset_epoch" => self.reset_epoch(&caller, typed(args)?).await,
             "status" => {
                 let _: NoArguments = typed(args)?;
                 Ok(self.status(&*self.world.lock().await))
@@ -98,6 +100,8 @@ struct Document {
 #[serde(deny_unknown_fields)]
 struct Nonce {
     nonce: String,
+    #[serde(default)]
+    known_epoch: Option<i64>,
 }
 
 #[derive(Deserialize)]

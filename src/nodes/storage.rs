@@ -19,8 +19,6 @@ pub struct Restored {
     pub policy: Option<StoredPolicy>,
     /// How far each key of Checks has numbered policies.
     pub policy_floors: PolicyFloors,
-    /// This incarnation's epoch, already stored.
-    pub epoch: i64,
     /// The highest result id.
     pub last_result: i64,
     /// The number and hash of the last entry of the record.
@@ -67,16 +65,14 @@ pub struct Parcel {
 
 const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 
-/// Reads everything and stores a new epoch.
+/// Reads everything.
 ///
 /// # Errors
-/// [`StoreError`]; nothing is changed then.
+/// [`StoreError`].
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
     let entries: Vec<Entry> = database.load("nodes_node", "SELECT name, body FROM nodes_node").await?;
     let policy = database.meta(META, "policy").await?.and_then(|text| read_policy(&text, now));
     let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
-    let stored = database.meta(META, "epoch").await?.and_then(|epoch| epoch.parse::<i64>().ok()).unwrap_or(0);
-    let epoch = now.0.max(stored + 1);
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
     let reader = database.reader();
     let last_result =
@@ -92,12 +88,9 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
         outbox.push(Parcel { id: row.try_get(0)?, lane: row.try_get(1)?, body: row.try_get(2)? });
     }
     let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
-    let mut changes = database.begin().await?;
-    put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
-    changes.commit().await?;
     let nodes = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
     let policy_floors = floors.unwrap_or_default();
-    Ok(Restored { nodes, policy, policy_floors, epoch, last_result, record_head, last_outbox, outbox })
+    Ok(Restored { nodes, policy, policy_floors, last_result, record_head, last_outbox, outbox })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {

@@ -247,6 +247,7 @@ impl Nodes {
             "role": "nodes",
             "deployment": self.identity.deployment,
             "epoch": self.epoch,
+            "epoch_known_by_readers": self.refused_by_readers(),
             "version": world.version,
             "nodes": world.nodes.len(),
             "policy_number": world.policy.as_ref().map(|(policy, _)| policy.number),

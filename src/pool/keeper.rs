@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::pool::Publication;
-use crate::pool::cache::{Cache, Heard, MAX_SKEW};
+use crate::pool::cache::{Cache, Heard, MAX_SKEW, OLDER_EPOCH};
 use crate::pool::file::{Moment, PoolFolder};
+use crate::pool::lateness::Received;
 use crate::pool::listener::{Published, signed_by_nodes};
 use crate::pool::memory::Memory;
 use crate::protocol::Snapshot;
@@ -22,6 +23,8 @@ use crate::security::{Revocations, Vouch};
 const LAZY: Duration = Duration::from_secs(1);
 /// How often the trust store is looked at; it reads its directory at most every two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often Nodes is told that its epoch is refused.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long after a failed snapshot the next one is asked for.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,10 @@ pub(super) struct Keeper {
     pub(super) alive: Option<Moment>,
     /// When a snapshot is to be asked for.
     pub(super) snapshot_due: Option<tokio::time::Instant>,
+    /// When Nodes is next told that its epoch is refused, if it is.
+    pub(super) tell_from: tokio::time::Instant,
+    /// Whether the next question tells it.
+    pub(super) tells: bool,
 }
 
 impl Keeper {
@@ -79,11 +86,11 @@ impl Keeper {
     }
 
     async fn hear(&mut self, publication: Publication) {
-        let now = self.clock.now();
         let heard = match publication {
             Publication::Heartbeat(heartbeat, moment) => {
                 self.watch_skew(heartbeat.sent_at, moment.utc);
-                let heard = self.cache.heartbeat(&heartbeat, now);
+                let received = Received { utc: moment.utc, steady: moment.boottime };
+                let heard = self.cache.heartbeat(&heartbeat, received);
                 if heard == Heard::Agrees {
                     self.agreed = Some(moment);
                     // The file must hold what the heartbeat agrees with before `pool.alive` says so.
@@ -91,8 +98,8 @@ impl Keeper {
                 }
                 heard
             }
-            Publication::Delta(delta, vouch) => match self.believe_delta(vouch) {
-                true => self.cache.delta(&delta, now),
+            Publication::Delta(delta, vouch, received) => match self.believe_delta(vouch) {
+                true => self.cache.delta(&delta, received),
                 false => Heard::Differs,
             },
         };
@@ -169,6 +176,12 @@ impl Keeper {
                 self.snapshot_due.get_or_insert_with(tokio::time::Instant::now);
             }
             Heard::Dropped(reason) => {
+                if reason == OLDER_EPOCH && self.tell_from <= tokio::time::Instant::now() {
+                    // Somebody speaks whom we will not believe; he should know, and an administrator through him.
+                    self.tells = true;
+                    self.tell_from = tokio::time::Instant::now() + TELL_EVERY;
+                    self.snapshot_due.get_or_insert_with(tokio::time::Instant::now);
+                }
                 metrics::counter!("spice_pool_publications_dropped_total", "reason" => reason).increment(1);
                 tracing::debug!(reason, "a publication was dropped");
             }
@@ -190,7 +203,12 @@ impl Keeper {
         // Whatever happens, not again before the pause; success clears it.
         self.snapshot_due = Some(tokio::time::Instant::now() + SNAPSHOT_RETRY);
         let nonce = uuid::Uuid::new_v4().simple().to_string();
-        let args = Map::from_iter([("nonce".to_owned(), json!(nonce))]);
+        let mut args = Map::from_iter([("nonce".to_owned(), json!(nonce))]);
+        let told = std::mem::take(&mut self.tells);
+        if told {
+            args.insert("known_epoch".to_owned(), json!(self.cache.version().0));
+        }
+        let asked = self.clock.boottime();
         let answer = self.rpc.call_within(Topic::Nodes, "pool_snapshot", args, Duration::from_secs(10)).await;
         let snapshot = answer.and_then(|answer| {
             let Published { document } = serde_json::from_value(answer).map_err(RpcError::internal)?;
@@ -204,9 +222,13 @@ impl Keeper {
         });
         match snapshot {
             Ok((snapshot, key)) => {
-                let now = self.clock.now();
-                let vouch = Vouch { key: key.key_id, at: snapshot.sent_at.max(now) };
-                let heard = self.believe_snapshot(snapshot, vouch, &nonce, now);
+                let received = Received { utc: self.clock.now(), steady: self.clock.boottime() };
+                let vouch = Vouch { key: key.key_id, at: snapshot.sent_at.max(received.utc) };
+                let heard = self.believe_snapshot(snapshot, vouch, (&nonce, asked), received);
+                if told && heard == Heard::Dropped(OLDER_EPOCH) {
+                    // An answer that cannot be used was expected.
+                    self.snapshot_due = None;
+                }
                 if heard == Heard::Changed {
                     self.snapshot_due = None;
                     metrics::counter!("spice_pool_snapshots_total").increment(1);
@@ -217,12 +239,18 @@ impl Keeper {
         }
     }
 
-    fn believe_snapshot(&mut self, snapshot: Snapshot, vouch: Vouch, nonce: &str, now: Timestamp) -> Heard {
+    fn believe_snapshot(
+        &mut self,
+        snapshot: Snapshot,
+        vouch: Vouch,
+        (nonce, asked): (&str, Duration),
+        received: Received,
+    ) -> Heard {
         if !self.believes(&vouch) {
             return Heard::Dropped("revoked");
         }
         let epoch = snapshot.epoch;
-        let heard = self.cache.snapshot(snapshot, nonce, now);
+        let heard = self.cache.snapshot(snapshot, nonce, asked, received);
         if heard == Heard::Changed {
             if let Err(error) = self.memory.take_snapshot(epoch, vouch) {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);

@@ -8,6 +8,7 @@ pub mod file;
 #[cfg(test)]
 mod fuzz;
 mod keeper;
+pub mod lateness;
 mod listener;
 pub mod memory;
 
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::pool::cache::Cache;
 use crate::pool::file::{Moment, PoolFolder};
 use crate::pool::keeper::Keeper;
+use crate::pool::lateness::Received;
 use crate::pool::listener::Listener;
 use crate::pool::memory::Memory;
 use crate::protocol::{Delta, Heartbeat};
@@ -83,7 +85,7 @@ pub enum StartError {
 
 enum Publication {
     Heartbeat(Heartbeat, Moment),
-    Delta(Delta, Vouch),
+    Delta(Delta, Vouch, Received),
 }
 
 /// Starts the role; it listens when this returns.
@@ -117,6 +119,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         agreed: None,
         alive: None,
         snapshot_due: Some(tokio::time::Instant::now()),
+        tell_from: tokio::time::Instant::now(),
+        tells: false,
     };
     keeper.honour_revocations();
     let stop = CancellationToken::new();

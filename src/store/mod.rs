@@ -1,40 +1,23 @@
 //! The database: connection, migrations, transactions. What the rows mean belongs to the role that owns the table.
 
+mod changes;
+mod error;
+mod kind;
+pub mod lease;
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{AnyPool, Row};
 
-/// Why the database did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The connection setting cannot be used.
-    #[error("[database] connection: {0}")]
-    Connection(String),
-    /// The schema could not be brought up to date.
-    #[error("the database schema could not be migrated: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
-    /// The database refused or failed.
-    #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
-    /// A row does not hold what this version writes.
-    #[error("the row {key:?} of {table} cannot be read ({error}); restore a backup or remove the row by hand")]
-    Row {
-        /// The table.
-        table: &'static str,
-        /// The row's key.
-        key: String,
-        /// What is wrong with it.
-        error: String,
-    },
-}
-
-/// How many rows are written with one statement, the most first; 1 so that there is no rest.
-const ROWS_AT_ONCE: [usize; 5] = [500, 100, 20, 5, 1];
+pub use changes::{Argument, Changes, Guard};
+pub use error::StoreError;
+pub use kind::Kind;
 
 /// Connections for reading.
 const READERS: u32 = 3;
@@ -51,11 +34,8 @@ pub struct Database {
     /// again; and what it keeps in memory stays good, which a change through another connection would make worthless.
     writer: AnyPool,
     reader: AnyPool,
-}
-
-/// One transaction; dropped without [`Changes::commit`] it changes nothing.
-pub struct Changes {
-    transaction: Transaction<'static, Any>,
+    kind: Kind,
+    guard: Option<Arc<Guard>>,
 }
 
 impl Database {
@@ -84,9 +64,9 @@ impl Database {
         }
         let connection = format!("sqlite://{path}?mode=rwc");
         let writer = sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection).await?;
-        sqlx::migrate!("src/store/migrations").run(&writer).await?;
+        sqlx::migrate!("src/store/migrations/sqlite").run(&writer).await?;
         let reader = sqlite_pool(READERS, 2 * 1024).connect(&connection).await?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, kind: Kind::Sqlite, guard: None })
     }
 
     /// Begins a transaction.
@@ -94,7 +74,19 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Changes, StoreError> {
-        Ok(Changes { transaction: self.writer.begin().await? })
+        Changes::begin(&self.writer, self.guard.clone()).await
+    }
+
+    /// The same database, in which every transaction depends on `guard`.
+    #[must_use]
+    pub fn guarded(&self, guard: Guard) -> Self {
+        Self { guard: Some(Arc::new(guard)), ..self.clone() }
+    }
+
+    /// What kind of database it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// For reading.
@@ -161,92 +153,6 @@ fn sqlite_pool(connections: u32, cache_kib: u32) -> AnyPoolOptions {
             Box::pin(async move { pragmas.execute(connection).await.map(drop) })
         },
     )
-}
-
-impl Changes {
-    /// Executes one statement with text and integer arguments.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn execute(&mut self, statement: &'static str, arguments: &[Argument<'_>]) -> Result<u64, StoreError> {
-        let query = arguments.iter().cloned().fold(sqlx::query(statement), bound);
-        Ok(query.execute(&mut *self.transaction).await?.rows_affected())
-    }
-
-    /// Executes `head`, which ends in `VALUES`, the rows, and `tail` for many rows: several with one statement, since what a statement costs
-    /// is mostly the way to the database and back. The numbers of rows are few, so that the database keeps the statements it knows.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn execute_many<const N: usize>(
-        &mut self,
-        head: &'static str,
-        mut rows: impl ExactSizeIterator<Item = [Argument<'_>; N]>,
-        tail: &'static str,
-    ) -> Result<(), StoreError> {
-        while let Some(size) = ROWS_AT_ONCE.into_iter().find(|size| *size <= rows.len()) {
-            let row = format!("({})", ["?"; N].join(", "));
-            let statement = format!("{head} {} {tail}", vec![row; size].join(", "));
-            // Made of literals and question marks.
-            let query = sqlx::query(sqlx::AssertSqlSafe(statement));
-            let query = rows.by_ref().take(size).flatten().fold(query, bound);
-            query.execute(&mut *self.transaction).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes everything so, durably, or nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
-    }
-}
-
-type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
-
-fn bound<'q>(query: Query<'q>, argument: Argument<'_>) -> Query<'q> {
-    match argument {
-        Argument::Text(text) => query.bind(text.to_owned()),
-        Argument::Owned(text) => query.bind(text),
-        Argument::Integer(number) => query.bind(number),
-    }
-}
-
-/// An argument of a statement.
-#[derive(Debug, Clone)]
-pub enum Argument<'a> {
-    /// A text.
-    Text(&'a str),
-    /// A text that was made for the statement.
-    Owned(String),
-    /// A number.
-    Integer(i64),
-}
-
-impl<'a> From<&'a str> for Argument<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a String> for Argument<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<String> for Argument<'_> {
-    fn from(text: String) -> Self {
-        Self::Owned(text)
-    }
-}
-
-impl From<i64> for Argument<'_> {
-    fn from(number: i64) -> Self {
-        Self::Integer(number)
-    }
 }
 
 /// `value` as the JSON text of a body column. Our own types always serialise; should one not, the text says so and loading

@@ -29,6 +29,8 @@ mod conformance_vectors;
 mod counters;
 mod end_to_end;
 mod foreign_adapter;
+mod ha;
+mod ha_readers;
 mod keys;
 mod keys_canonical;
 mod keys_replies;

@@ -8,6 +8,7 @@
 
 pub mod commit;
 pub mod entry;
+pub mod examine;
 pub mod history;
 pub mod notify;
 pub mod outbox;

@@ -136,9 +136,7 @@ pub async fn save_nodes<'a>(
     entries: impl ExactSizeIterator<Item = &'a Entry> + Send,
 ) -> Result<(), StoreError> {
     let rows = entries.map(|entry| [entry.name.as_str().into(), to_body(entry).into()]);
-    // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
-    let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
-    changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
+    changes.put_many("nodes_node", ["name", "body"], rows).await
 }
 
 /// Removes a node, leaving what sticks.

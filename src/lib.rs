@@ -17,7 +17,7 @@
 //! | [`config`] | oslo.config-style files into validated settings |
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
-//! | [`store`] | the database: connection, migrations, transactions, and the lease of who is active in a role |
+//! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
 //! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
@@ -51,6 +51,10 @@
 //!   index by node begins anew in every block of results, so that a batch writes few pages of it; asking for a node's results looks into
 //!   one block after the other, the newest first.
 //! - **mimalloc in `spiced`**: results are millions of small values that one thread makes and another frees.
+//! - **A transaction only writes**, so it is remembered while it is made and said again where the database gave it up (a deadlock, Galera at the
+//!   commit, a broken connection): every caller gets that for nothing, and none can read inside a transaction what will not be so the second
+//!   time. On MariaDB it carries a number of its own; a commit whose answer was lost is looked up before anything goes on.
+//! - **PostgreSQL is not supported**: it numbers the places of arguments where SQLite and MariaDB have question marks, so its statements would all be others.
 //! - **Loosening** a requirement needs a confirmation by an administrator, and until then changes nothing at all; showing
 //!   which nodes it would raise is not built yet.
 //! - **A required check counts for the nodes it is aimed at**; a node at which a pool aims none is unknown.

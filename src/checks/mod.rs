@@ -12,6 +12,7 @@ mod dead_letters;
 pub mod definition;
 pub mod dispatch;
 mod events;
+pub mod examine;
 pub mod inventory;
 pub mod losses;
 mod news;

@@ -91,6 +91,7 @@ impl Checks {
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         json!({
             "role": "checks",
+            "database": self.database.health().as_json(),
             "deployment": self.identity.deployment,
             "epoch": self.epoch,
             "policy_number": state.policy_number,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
 //! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
-//! | `key`, `config` | what needs no service: keys and configuration of this machine |
+//! | `key`, `config`, `db` | what needs no service: keys, configuration and databases of this machine |
 //! | `connection` | from flags, environment and configuration to a signed connection |
 //! | `values` | what people write, as values |
 //! | `output`, `show`, `progress` | what people see |
@@ -17,6 +17,7 @@ mod check_options;
 mod check_run;
 mod config;
 mod connection;
+mod db;
 mod dead_letter;
 mod definitions;
 mod error;
@@ -81,6 +82,8 @@ enum Command {
     Key(key::KeyCommand),
     /// The configuration of this machine
     Config(config::ConfigCommand),
+    /// The databases of this machine
+    Db(db::DbCommand),
     /// How the service is
     Status(status::StatusCommand),
     /// Makes profiles, pools, nodes and checks what a file says
@@ -141,6 +144,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::DeadLetter(command) => command.carry_out(connection).await,
         Command::Key(command) => command.carry_out(connection),
         Command::Config(command) => command.carry_out(connection),
+        Command::Db(command) => command.carry_out(connection).await,
         Command::Status(command) => command.carry_out(connection).await,
         Command::Apply(command) => command.carry_out(connection).await,
         Command::Export(command) => command.carry_out(connection).await,

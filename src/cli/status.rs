@@ -89,6 +89,18 @@ impl StatusCommand {
     }
 }
 
+/// What is wrong with a role's database.
+fn database_warning(role: &str, status: &Value) -> Option<String> {
+    let database = status.get("database").filter(|database| database.get("up") == Some(&Value::Bool(false)))?;
+    let text = |name| database.get(name).map(crate::cli::output::word).unwrap_or_default();
+    Some(format!(
+        "role {role} CANNOT USE ITS DATABASE ({}, for {} s): {}; nothing is stored meanwhile, work stays in its queue",
+        text("reason"),
+        text("for_s"),
+        text("error")
+    ))
+}
+
 /// What is wrong with a role's key and with its trust directory.
 fn key_warnings(role: &str, status: &Value) -> Vec<String> {
     let own = status.get("key_fault").and_then(Value::as_str).map(|fault| format!("role {role}: {fault}"));
@@ -108,6 +120,7 @@ fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -
             )),
             Ok(_) => {}
         }
+        warnings.extend(answer.iter().filter_map(|status| database_warning(role, status)));
         warnings.extend(answer.iter().flat_map(|status| key_warnings(role, status)));
     }
     let number = |answer: &Result<Value, CliError>, name: &str| {
@@ -181,10 +194,12 @@ mod tests {
         checks["adapter_faults"] = json!(["adapter tpm2 (host-1): the bus of the agents cannot be reached: refused"]);
         checks["dead_letters"] = json!(7);
         nodes["policy_number"] = json!(2);
+        nodes["database"] = json!({"up": false, "reason": "full", "error": "disk is full", "for_s": 7});
         nodes["pools"][0]["overridden"] = json!(4);
         nodes["epoch_known_by_readers"] = json!(8);
         let told = warnings(&Ok(checks.clone()), &Ok(nodes));
         assert_eq!(told.len(), 7, "{told:?}");
+        assert!(told[1].contains("nodes CANNOT USE ITS DATABASE (full, for 7 s): disk is full"), "{told:?}");
         assert!(told[0].contains("UNSIGNED"));
         let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
         assert!(

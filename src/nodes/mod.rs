@@ -9,6 +9,7 @@
 pub mod commit;
 pub mod entry;
 mod epoch;
+pub mod examine;
 pub mod history;
 pub mod notify;
 pub mod outbox;

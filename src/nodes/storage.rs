@@ -126,9 +126,7 @@ pub async fn save_policy(
 /// [`StoreError`].
 pub async fn save_nodes(changes: &mut Changes, nodes: Vec<(String, String)>) -> Result<(), StoreError> {
     let rows = nodes.into_iter().map(|(name, body)| [name.into(), body.into()]);
-    // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
-    let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
-    changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
+    changes.put_many("nodes_node", ["name", "body"], rows).await
 }
 
 /// A node as [`save_nodes`] writes it.

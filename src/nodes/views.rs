@@ -245,6 +245,7 @@ impl Nodes {
         let pools: Vec<Value> = world.pools.keys().map(|pool| self.pool(world, pool, false)).collect();
         json!({
             "role": "nodes",
+            "database": self.database.health().as_json(),
             "deployment": self.identity.deployment,
             "epoch": self.epoch,
             "epoch_known_by_readers": self.refused_by_readers(),

@@ -1,41 +1,71 @@
-//! The database: connection, migrations, transactions. What the rows mean belongs to the role that owns the table.
+//! The database: connection, migrations, transactions, and whether it can be used. What the rows mean belongs to the role that owns the table.
+//!
+//! The same code runs on SQLite and MariaDB; where their SQL differs, it stands here: [`Kind`], [`Changes::put_many`], and a folder of
+//! migrations for each.
 
+mod argument;
 mod changes;
+mod connect;
+mod connection;
 mod error;
+mod examine;
+mod health;
 mod kind;
 pub mod lease;
+mod schema;
+mod watch;
 
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
-pub use changes::{Argument, Changes, Guard};
-pub use error::StoreError;
+pub use argument::Argument;
+pub use changes::{Changes, Guard};
+pub use connection::Connection;
+pub use error::{Reason, StoreError};
+pub use examine::Examination;
+pub use health::{Health, Trouble};
 pub use kind::Kind;
-
-/// Connections for reading.
-const READERS: u32 = 3;
-/// Pages of 4 KiB in SQLite's log before they are carried over into the file: so many that what changes often is carried over once for many
-/// changes of it, and so few that the commit which has to do it does not wait long.
-const SQLITE_CHECKPOINT_PAGES: u32 = 4000;
-/// What SQLite's writer keeps of the file in memory, in KiB: the nodes of a cloud, so that they are not read again for every change.
-const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+pub use schema::known_version;
 
 /// A database with the current schema.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// One connection: SQLite has one writer at a time. Those that wait for it here go in turn, where SQLite would have them sleep and try
-    /// again; and what it keeps in memory stays good, which a change through another connection would make worthless.
+    /// again; and what it keeps in memory stays good, which a change through another connection would make worthless. In MariaDB, what one
+    /// role writes never waits for its own locks.
     writer: AnyPool,
     reader: AnyPool,
     kind: Kind,
     guard: Option<Arc<Guard>>,
+    shared: Arc<Shared>,
+}
+
+/// What all copies have in common.
+#[derive(Debug)]
+struct Shared {
+    role: &'static str,
+    health: Health,
+    /// The file, and which one it was when it was opened.
+    file: Option<(PathBuf, FileId)>,
+    /// Whose commits these are, in a database that many use.
+    writer_name: String,
+    commits: AtomicI64,
+    /// Ends the watch with the last copy.
+    watch: std::sync::OnceLock<tokio_util::task::AbortOnDropHandle<()>>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 impl Database {
@@ -44,37 +74,35 @@ impl Database {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(connection: &str, role: &str) -> Result<Self, StoreError> {
+    pub async fn open(connection: &str, role: &'static str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let connection = connection.replace("{role}", role);
-        let Some(path) = connection.strip_prefix("sqlite://") else {
-            let scheme = connection.split(':').next().unwrap_or_default().to_owned();
-            return Err(StoreError::Connection(format!(
-                "{scheme:?} is not supported; use sqlite:///path/to/file.sqlite"
-            )));
-        };
-        let path = path.split('?').next().unwrap_or(path);
-        if let Some(folder) = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            // What nodes were found to be is nobody else's business.
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(folder)
-                .map_err(|error| StoreError::Connection(format!("cannot create {}: {error}", folder.display())))?;
+        let connection = Connection::parse(connection, role)?;
+        if let Some(path) = &connection.path {
+            connect::make_folder(path)?;
         }
-        let connection = format!("sqlite://{path}?mode=rwc");
-        let writer = sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection).await?;
-        sqlx::migrate!("src/store/migrations/sqlite").run(&writer).await?;
-        let reader = sqlite_pool(READERS, 2 * 1024).connect(&connection).await?;
-        Ok(Self { writer, reader, kind: Kind::Sqlite, guard: None })
+        schema::migrate(&connection).await?;
+        let file = connection.path.clone().and_then(|path| file_id(&path).map(|id| (path, id)));
+        let shared = Arc::new(Shared {
+            role,
+            health: Health::new(role, connect::patience(connection.kind)),
+            file,
+            writer_name: format!("{role}-{}", uuid::Uuid::new_v4().simple()),
+            commits: AtomicI64::new(0),
+            watch: std::sync::OnceLock::new(),
+        });
+        let (writer, reader) = (connect::writer(&connection).await?, connect::readers(&connection).await?);
+        let database = Self { writer, reader, kind: connection.kind, guard: None, shared };
+        database.forget_old_commits().await?;
+        let _ = database.shared.watch.set(watch::start(&database));
+        Ok(database)
     }
 
     /// Begins a transaction.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError`].
     pub async fn begin(&self) -> Result<Changes, StoreError> {
-        Changes::begin(&self.writer, self.guard.clone()).await
+        Changes::begin(self.clone()).await
     }
 
     /// The same database, in which every transaction depends on `guard`.
@@ -89,10 +117,46 @@ impl Database {
         self.kind
     }
 
+    /// Whether it can be used.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
     /// For reading.
     #[must_use]
     pub fn reader(&self) -> &AnyPool {
         &self.reader
+    }
+
+    /// Takes note of what a database answered.
+    fn noted<T, E: Into<StoreError>>(&self, outcome: Result<T, E>) -> Result<T, StoreError> {
+        outcome.map_err(Into::into).inspect_err(|error| self.shared.health.failed(error))
+    }
+
+    /// What SQLite writes into a file that was deleted is gone with the process.
+    fn is_the_one_opened(&self) -> Result<(), StoreError> {
+        match &self.shared.file {
+            Some((path, id)) if file_id(path) != Some(*id) => Err(StoreError::Replaced(path.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn writer_name(&self) -> &str {
+        &self.shared.writer_name
+    }
+
+    fn next_commit(&self) -> i64 {
+        self.shared.commits.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Those of writers that ended long ago.
+    async fn forget_old_commits(&self) -> Result<(), StoreError> {
+        if self.kind == Kind::MySql {
+            let forget = "DELETE FROM spice_commit WHERE at < UNIX_TIMESTAMP() - 30 * 86400";
+            self.noted(sqlx::query(forget).execute(&self.writer).await)?;
+        }
+        Ok(())
     }
 
     /// All rows of a query whose columns are a key and a JSON body.
@@ -104,7 +168,7 @@ impl Database {
         table: &'static str,
         query: &'static str,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = sqlx::query(query).fetch_all(&self.reader).await?;
+        let rows = self.noted(sqlx::query(query).fetch_all(&self.reader).await)?;
         rows.iter().map(|row| body(table, row)).collect()
     }
 
@@ -113,7 +177,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn meta(&self, query: &'static str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader).await?;
+        let row = self.noted(sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader).await)?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
@@ -129,7 +193,7 @@ impl Database {
         // Made of a literal and question marks.
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
         let query = keys.iter().fold(query, |query, key| query.bind((*key).to_owned()));
-        let rows = query.fetch_all(&self.reader).await?;
+        let rows = self.noted(query.fetch_all(&self.reader).await)?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -138,21 +202,6 @@ impl Database {
         self.reader.close().await;
         self.writer.close().await;
     }
-}
-
-/// Connections to an SQLite file that keep `cache_kib` of it in memory.
-fn sqlite_pool(connections: u32, cache_kib: u32) -> AnyPoolOptions {
-    let pragmas = format!(
-        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-         PRAGMA cache_size = -{cache_kib}; PRAGMA wal_autocheckpoint = {SQLITE_CHECKPOINT_PAGES};"
-    );
-    AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(30)).after_connect(
-        move |connection, _| {
-            // Made of literals and numbers.
-            let pragmas = sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas.clone()));
-            Box::pin(async move { pragmas.execute(connection).await.map(drop) })
-        },
-    )
 }
 
 /// `value` as the JSON text of a body column. Our own types always serialise; should one not, the text says so and loading

@@ -44,7 +44,7 @@ async fn a_damaged_row_is_named() {
 #[tokio::test]
 async fn another_database_is_refused_with_what_to_write() {
     let error = Database::open("postgresql://x", "nodes").await.unwrap_err().to_string();
-    assert!(error.contains("use sqlite:///"), "{error}");
+    assert!(error.contains("PostgreSQL is not supported; use mysql://"), "{error}");
 }
 
 #[tokio::test]

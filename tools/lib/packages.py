@@ -21,6 +21,9 @@ POLICY_TEXT = "#!/bin/sh\n# Left by an interrupted tools/lib/packages.py of SPIC
 # Whether what a package brings is there already, from wherever it came.
 PRESENT = {
     "build-essential": lambda: bool(shutil.which("cc")) and os.path.exists("/usr/include/stdio.h"),
+    "mariadb-server": lambda: bool(
+        shutil.which("mariadbd", path="/usr/sbin:/usr/bin") and shutil.which("mariadb-install-db")
+    ),
     "monitoring-plugins-basic": lambda: os.path.exists("/usr/lib/nagios/plugins/check_dummy"),
     "openssl": lambda: bool(shutil.which("openssl")),
     "python3-venv": lambda: bool(importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")),

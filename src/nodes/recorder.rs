@@ -14,6 +14,7 @@ use crate::names::NodeName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::StoredResult;
 use crate::nodes::notify::ResultVolume;
+use crate::nodes::record::ResultRef;
 use crate::nodes::results::{Batch, REMEMBER, nodes_changed};
 use crate::nodes::storage::{self, Lane};
 use crate::nodes::world::{Stage, World};
@@ -265,8 +266,20 @@ impl Nodes {
                 stage.parcels.push((Lane::Notifications, to_body(&notification)));
             }
         }
+        let said = ResultRef {
+            check: ticket.check.clone(),
+            run: common.run.clone(),
+            attempt: ticket.attempt,
+            sender: batch.sender.clone(),
+            key_id: common.key_id.clone(),
+            ticket_key_id: common.ticket_key_id.clone(),
+        };
         stage.results.push(stored);
+        let recorded = stage.record.len();
         world.review(stage, &world.rules, &node, &common.cause, now);
+        for entry in stage.record.iter_mut().skip(recorded) {
+            entry.result = Some(said.clone());
+        }
     }
 }
 
@@ -279,4 +292,4 @@ fn answer(waiting: impl Iterator<Item = oneshot::Sender<Answer>>, outcome: &Resu
 
 #[cfg(test)]
 #[path = "recorder_tests.rs"]
-mod tests;
+pub(super) mod tests;

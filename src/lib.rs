@@ -18,6 +18,7 @@
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
 //! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
+//! | [`chain`] | records that show when they were tampered with |
 //! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
@@ -55,8 +56,11 @@
 //!   commit, a broken connection): every caller gets that for nothing, and none can read inside a transaction what will not be so the second
 //!   time. On MariaDB it carries a number of its own; a commit whose answer was lost is looked up before anything goes on.
 //! - **PostgreSQL is not supported**: it numbers the places of arguments where SQLite and MariaDB have question marks, so its statements would all be others.
-//! - **Loosening** a requirement needs a confirmation by an administrator, and until then changes nothing at all; showing
-//!   which nodes it would raise is not built yet.
+//! - **Loosening** a requirement changes nothing until an administrator has confirmed it. Nodes is asked first whom it would
+//!   raise; the confirmation names that answer by its digest, counts for the very same change only, and not if more nodes would
+//!   be raised by then. While Nodes does not answer nothing can be loosened.
+//! - **Which nodes a change raises** is found by judging every node as it is now. What it lets happen later, when passes
+//!   expire or checks fail, is said in words, not counted.
 //! - **A required check counts for the nodes it is aimed at**; a node at which a pool aims none is unknown.
 //! - **A hold-down that ends raises nobody by itself**: the node becomes unknown, and trusted by a pass from after it.
 //! - **Local times that exist twice** run once, except for schedules of every hour, which would otherwise be silent for an
@@ -94,6 +98,7 @@
 pub mod adapter;
 pub mod app;
 pub mod bus;
+pub mod chain;
 pub mod checks;
 pub mod cli;
 pub mod clock;

@@ -4,10 +4,13 @@
 //! awaited, [`losses`] what of that was lost on its way; all four are values. [`dispatch`] moves them with the clock: it
 //! stores a batch, signs its ticket, and casts it to the adapter; [`recast`] casts it again when it was lost; [`overdue`]
 //! reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and other roles call
-//! (`changes`, `events`, `views`, `dead_letters`).
+//! (`changes`, `pools`, `events`, `views`, `dead_letters`). `consent` stands before every change of what pools require, [`audit`] keeps who
+//! made it.
 
 pub mod adapters;
+pub mod audit;
 mod changes;
+mod consent;
 mod dead_letters;
 pub mod definition;
 pub mod dispatch;
@@ -18,6 +21,7 @@ pub mod losses;
 mod news;
 pub mod overdue;
 pub mod planner;
+mod pools;
 pub mod recast;
 pub mod registry;
 pub mod run;
@@ -34,6 +38,8 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::bus::Bus;
 use crate::checks::adapters::Adapters;
+use crate::checks::audit::Author;
+use crate::checks::consent::Previews;
 use crate::checks::news::News;
 use crate::checks::planner::{Inventory, Now, Planner};
 use crate::checks::registry::Registry;
@@ -73,6 +79,8 @@ pub struct Checks {
     clock: Arc<dyn Clock>,
     epoch: i64,
     state: Mutex<State>,
+    /// What administrators were shown and may confirm.
+    previews: Previews,
     /// Something changed that the loop should look at before its next tick.
     wake: Notify,
 }
@@ -120,7 +128,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if restored.policy_number == 0 {
         first_definitions(&mut restored.registry);
         let mut changes = database.begin().await?;
-        storage::save_registry(&mut changes, &Registry::default(), &restored.registry, 1).await?;
+        let nothing = Registry::default();
+        storage::save_registry(&mut changes, &nothing, &restored.registry, 1).await?;
+        let author = Author::of_the_service();
+        audit::save(&database, &mut changes, (&nothing, &restored.registry), &author, 1, clock.now()).await?;
         changes.commit().await?;
         restored.policy_number = 1;
     }
@@ -146,6 +157,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             news: News::restore(restored.news),
             last_slots: restored.last_slots,
         }),
+        previews: Previews::default(),
         wake: Notify::new(),
     });
     tracing::info!(role = "checks", epoch = checks.epoch, "role started");
@@ -217,14 +229,18 @@ impl Checks {
         }
     }
 
-    /// Replaces the registry: stored first, then in force, then told to Nodes.
-    async fn install(self: &Arc<Self>, state: &mut State, next: Registry) -> Result<(), RpcError> {
+    /// Replaces the registry: stored first, with who did it, then in force, then told to Nodes.
+    async fn install(self: &Arc<Self>, state: &mut State, next: Registry, author: &Author) -> Result<(), RpcError> {
         if next == state.registry {
             return Ok(());
         }
         let number = state.policy_number + 1;
         let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
         storage::save_registry(&mut changes, &state.registry, &next, number).await.map_err(RpcError::internal)?;
+        let difference = (&state.registry, &next);
+        audit::save(&self.database, &mut changes, difference, author, number, self.clock.now())
+            .await
+            .map_err(RpcError::internal)?;
         changes.commit().await.map_err(RpcError::internal)?;
         state.registry = next;
         state.policy_number = number;

@@ -1,8 +1,7 @@
 //! The declarative file: profiles, pools, nodes and checks, in YAML or JSON.
 //!
 //! An entry is a complete definition: what it leaves out has the service's default, so that a file always means the same.
-//! Pools are the exception: they exist already, and what an entry leaves out stays. So does a node's identity, which cannot
-//! change.
+//! Pools are the exception: what an entry leaves out of a pool that exists stays. So does a node's identity, which cannot change.
 
 use std::collections::{BTreeMap, BTreeSet};
 

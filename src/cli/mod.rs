@@ -5,6 +5,8 @@
 //! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
 //! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config`, `db` | what needs no service: keys, configuration and databases of this machine |
+//! | `audit` | the records, verified and exported |
+//! | `consent` | what a change would do, and the word for it |
 //! | `connection` | from flags, environment and configuration to a signed connection |
 //! | `values` | what people write, as values |
 //! | `output`, `show`, `progress` | what people see |
@@ -12,11 +14,13 @@
 
 mod adapter;
 mod apply;
+mod audit;
 mod check;
 mod check_options;
 mod check_run;
 mod config;
 mod connection;
+mod consent;
 mod db;
 mod dead_letter;
 mod definitions;
@@ -74,6 +78,8 @@ enum Command {
     Result(result::ResultCommand),
     /// Pools: who may be chosen for trusted instances
     Pool(pool::PoolCommand),
+    /// The record of trust and of changes: verified, exported
+    Audit(audit::AuditCommand),
     /// Runs of checks
     Run(run::RunCommand),
     /// Work that could not be carried out and was put aside
@@ -140,6 +146,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Node(command) => command.carry_out(connection).await,
         Command::Result(command) => command.carry_out(connection).await,
         Command::Pool(command) => command.carry_out(connection).await,
+        Command::Audit(command) => command.carry_out(connection).await,
         Command::Run(command) => command.carry_out(connection).await,
         Command::DeadLetter(command) => command.carry_out(connection).await,
         Command::Key(command) => command.carry_out(connection),

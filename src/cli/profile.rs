@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::check_options::inline_schedule;
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::consent::Consent;
 use crate::cli::error::{CliError, Exit, unexpected};
 use crate::cli::output::{Field, OutputArgs, field, shown};
 use crate::cli::show;
@@ -44,9 +45,8 @@ Example: weekdays at six in the morning in Berlin:
         /// For people
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         description: Option<String>,
-        /// Do it although it loosens what a pool requires
-        #[arg(long)]
-        confirm: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Deletes a profile that no check uses
     #[command(after_help = "Example:\n  spicectl profile delete before-work")]
@@ -120,10 +120,11 @@ impl Verb {
                 let args = json!({ "name": name, "schedule": schedule, "description": description });
                 one_of(&session.checks("profile_create", args).await?, &name, output)?;
             }
-            Self::Set { name, description, confirm, .. } => {
-                let args =
-                    json!({ "name": name, "schedule": schedule, "description": description, "confirm": confirm });
-                one_of(&session.checks("profile_update", args).await?, &name, output)?;
+            Self::Set { name, description, consent, .. } => {
+                let args = json!({ "name": name, "schedule": schedule, "description": description });
+                if let Some(profiles) = consent.call(session, output, "profile_update", args).await? {
+                    one_of(&profiles, &name, output)?;
+                }
             }
             Self::Delete { name } => {
                 session.checks("profile_delete", json!({ "name": name })).await?;

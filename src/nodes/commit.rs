@@ -42,6 +42,7 @@ impl Nodes {
         for entry in &mut stage.record {
             seq += 1;
             entry.seq = seq;
+            entry.policy = world.policy.as_ref().map(|(policy, _)| policy.number);
             entry.previous = std::mem::take(&mut head);
             let row = RecordRow::of(entry);
             head.clone_from(&row.hash);

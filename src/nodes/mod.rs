@@ -2,8 +2,8 @@
 //!
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
-//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides, [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask, and [`views`] what
+//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), [`timers`] what time alone changes, [`revocation`] what a stolen
+//! key takes along, [`service`] what people ask, [`views`] and `why` what
 //! they are shown. [`publisher`] and [`outbox`] tell the others.
 
 pub mod commit;
@@ -14,6 +14,7 @@ pub mod history;
 pub mod notify;
 pub mod outbox;
 pub mod policy;
+mod preview;
 pub mod publisher;
 pub mod record;
 pub mod recorder;
@@ -25,6 +26,7 @@ pub mod service;
 pub mod storage;
 pub mod timers;
 pub mod views;
+mod why;
 pub mod world;
 
 use std::collections::BTreeSet;

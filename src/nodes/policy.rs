@@ -12,7 +12,7 @@ use crate::names::PoolName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::world::{Stage, World};
-use crate::protocol::{Mode, Policy, PoolPolicy};
+use crate::protocol::{Level, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
@@ -226,10 +226,16 @@ impl Nodes {
         for name in &names {
             let Some(entry) = world.touch(&mut stage, name) else { continue };
             entry.targeting = rules.targeting(&entry.name, &entry.labels);
-            entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
+            let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
+            let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));
+            entry.verdicts = kept;
             let as_it_was =
                 Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };
             world.review(&mut stage, &rules, name, cause.unwrap_or("restart"), now);
+            for (pool, verdict) in gone.into_iter().filter(|(_, verdict)| verdict.level != Level::Unknown) {
+                stage.end_in_pool(name, pool, verdict.level, cause.unwrap_or("restart"), now);
+            }
             // Most nodes are judged as before; only the others are written.
             if stage.touched.get(name) == Some(&as_it_was) {
                 stage.touched.remove(name);

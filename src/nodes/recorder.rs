@@ -15,6 +15,7 @@ use crate::nodes::Nodes;
 use crate::nodes::entry::StoredResult;
 use crate::nodes::history::HistoryRow;
 use crate::nodes::notify::ResultVolume;
+use crate::nodes::record::ResultRef;
 use crate::nodes::results::{Batch, REMEMBER, nodes_changed};
 use crate::nodes::rows::{Rows, Writing};
 use crate::nodes::storage::{self, Lane};
@@ -293,7 +294,18 @@ impl Nodes {
                 stage.parcels.push((Lane::Notifications, to_body(&notification)));
             }
         }
+        let recorded = stage.record.len();
         world.review(stage, &world.rules, &node, &common.cause, now);
+        for entry in stage.record.iter_mut().skip(recorded) {
+            entry.result = Some(ResultRef {
+                check: ticket.check.clone(),
+                run: common.run.clone(),
+                attempt: ticket.attempt,
+                sender: batch.sender.clone(),
+                key_id: common.key_id.clone(),
+                ticket_key_id: common.ticket_key_id.clone(),
+            });
+        }
         Some(stored)
     }
 }
@@ -307,4 +319,4 @@ fn answer(waiting: impl Iterator<Item = oneshot::Sender<Answer>>, outcome: &Resu
 
 #[cfg(test)]
 #[path = "recorder_tests.rs"]
-mod tests;
+pub(super) mod tests;

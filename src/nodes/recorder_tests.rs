@@ -22,10 +22,10 @@ use crate::telemetry::Sparingly;
 use crate::trust::{NodeTrust, Reporter};
 
 /// Nodes n0, n1, ... with a real database, and no broker: what is said stays in the lanes.
-struct Lab {
-    nodes: Arc<Nodes>,
+pub(in crate::nodes) struct Lab {
+    pub(in crate::nodes) nodes: Arc<Nodes>,
     database: Database,
-    clock: Arc<VirtualClock>,
+    pub(in crate::nodes) clock: Arc<VirtualClock>,
     events: mpsc::UnboundedReceiver<Parcel>,
     good: KeyId,
     stolen: KeyId,
@@ -47,11 +47,11 @@ fn key(sender: &str, revoked_since: Option<Timestamp>) -> (SigningKey, TrustedKe
     (key, trusted)
 }
 
-fn node(index: usize) -> NodeName {
+pub(in crate::nodes) fn node(index: usize) -> NodeName {
     format!("n{index}").parse().unwrap()
 }
 
-async fn lab() -> Lab {
+pub(in crate::nodes) async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let database =
         Database::open(&format!("sqlite://{}/nodes.sqlite", folder.path().display()), "nodes").await.unwrap();
@@ -112,7 +112,7 @@ async fn lab() -> Lab {
 
 impl Lab {
     /// A batch of one result, asked for and answered now.
-    fn batch(&self, request_id: &str, run: i64, node: NodeName, status: Status) -> Batch {
+    pub(in crate::nodes) fn batch(&self, request_id: &str, run: i64, node: NodeName, status: Status) -> Batch {
         let now = self.clock.now();
         let result = NodeResult {
             node: node.clone(),

@@ -11,6 +11,7 @@ use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::registry::{Action, NewNode, TimedAction};
 use crate::nodes::views::no_such_pool;
+use crate::protocol::Candidate;
 use crate::rpc::table::Method;
 use crate::rpc::{Caller, Named, NoArguments, RpcError, Service, typed};
 use crate::security::SignedDocument;
@@ -30,6 +31,11 @@ impl Service for Arc<Nodes> {
                 self.apply_policy(document).await.map(|()| Value::Null)
             }
             "node_inventory" => self.inventory(typed(args)?).await,
+            "policy_preview" => {
+                let Previewed { candidate } = typed(args)?;
+                self.preview(candidate).await
+            }
+            "record_list" => self.record_list(typed(args)?).await,
             "node_create" => {
                 let node: NewNode = typed(args)?;
                 let name = node.name.clone();
@@ -94,6 +100,12 @@ impl Service for Arc<Nodes> {
 #[serde(deny_unknown_fields)]
 struct Document {
     document: SignedDocument,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Previewed {
+    candidate: Candidate,
 }
 
 #[derive(Deserialize)]

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::history;
-use crate::nodes::record::{RecordEntry, What};
-use crate::nodes::storage;
 use crate::nodes::world::World;
 use crate::protocol::Level;
 use crate::rpc::RpcError;
@@ -20,8 +17,6 @@ use crate::rpc::RpcError;
 const MAX_PAGE: usize = 10_000;
 /// Most results in one answer.
 const MAX_RESULTS: i64 = 10_000;
-/// Entries of the record in one `why`.
-const WHY_ENTRIES: i64 = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,14 +36,6 @@ pub(super) struct NodeFilter {
     limit: Option<usize>,
     #[serde(default)]
     after: Option<NodeName>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Why {
-    name: NodeName,
-    #[serde(default)]
-    at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -170,33 +157,6 @@ impl Nodes {
         })
     }
 
-    pub(super) async fn node_why(&self, why: Why) -> Result<Value, RpcError> {
-        let now = self.clock.now();
-        let at = why.at.unwrap_or(now);
-        let entries =
-            storage::record_of(&self.database, &why.name, at, WHY_ENTRIES).await.map_err(RpcError::internal)?;
-        let world = self.world.lock().await;
-        let entry = world.nodes.get(&why.name);
-        if entry.is_none() && entries.is_empty() {
-            return Err(RpcError::not_found(format!("nothing is known of a node named {}", why.name)));
-        }
-        let levels: BTreeMap<String, String> = match (why.at, entry) {
-            (None, Some(entry)) => entry
-                .verdicts
-                .iter()
-                .map(|(pool, verdict)| (pool.to_string(), format!("{}: {}", verdict.level, verdict.reason)))
-                .collect(),
-            _ => levels_by(&entries),
-        };
-        Ok(json!({
-            "name": why.name,
-            "at": at.to_string(),
-            "registered": entry.is_some(),
-            "pools": levels,
-            "record": entries.iter().map(entry_as_json).collect::<Vec<_>>(),
-        }))
-    }
-
     pub(super) async fn result_list(&self, filter: ResultFilter) -> Result<Value, RpcError> {
         let limit = filter.limit.unwrap_or(100).clamp(1, MAX_RESULTS);
         let results = history::latest(&self.database, filter.node.as_ref(), filter.check.as_ref(), limit)
@@ -261,24 +221,4 @@ impl Nodes {
             "trust_store": self.identity.trust.report(),
         })
     }
-}
-
-/// The level in each pool as the record last said it.
-fn levels_by(entries: &[RecordEntry]) -> BTreeMap<String, String> {
-    let mut levels = BTreeMap::new();
-    for entry in entries {
-        if let What::Trust { pool, to, reason, .. } = &entry.what {
-            levels.entry(pool.to_string()).or_insert_with(|| format!("{to}: {reason}"));
-        }
-    }
-    levels
-}
-
-fn entry_as_json(entry: &RecordEntry) -> Value {
-    let what = match &entry.what {
-        What::Trust { pool, from, to, reason, .. } => format!("{pool}: {from} -> {to}: {reason}"),
-        What::Action { action, reason } if reason.is_empty() => action.clone(),
-        What::Action { action, reason } => format!("{action}: {reason}"),
-    };
-    json!({ "seq": entry.seq, "at": entry.at.to_string(), "what": what, "cause": entry.cause })
 }

@@ -61,6 +61,26 @@ pub struct Stage {
     pub policy: Option<PolicyChange>,
 }
 
+impl Stage {
+    /// A pool is no more, and with it what a node was in it.
+    pub fn end_in_pool(&mut self, node: &NodeName, pool: PoolName, from: Level, cause: &str, now: Timestamp) {
+        let (to, reason) = (Level::Unknown, "the pool is deleted".to_owned());
+        let outlook =
+            "no host matches a pool that is not there; should it be made again, distrust is remembered".to_owned();
+        let what = What::Trust {
+            pool: pool.clone(),
+            from,
+            to,
+            overridden: false,
+            reason: reason.clone(),
+            until: None,
+            outlook,
+        };
+        self.record.push(new_entry(node, what, cause, now));
+        self.trust.push(TrustChange { node: node.clone(), pool, from, to, reason, at: now, seq: 0 });
+    }
+}
+
 impl World {
     /// The entry as it will be, copied into the stage at its first touch.
     pub fn touch<'a>(&self, stage: &'a mut Stage, node: &NodeName) -> Option<&'a mut Entry> {
@@ -87,6 +107,8 @@ impl World {
                 to: verdict.level,
                 overridden: verdict.overridden,
                 reason: reason.clone(),
+                until: (verdict.level == Level::Trusted).then_some(verdict.expires_at),
+                outlook: verdict.outlook(),
             };
             stage.record.push(new_entry(node, what, cause, now));
             if from != verdict.level {
@@ -194,6 +216,8 @@ pub fn new_entry(node: &NodeName, what: What, cause: &str, at: Timestamp) -> Rec
         node: node.clone(),
         what,
         cause: crate::text::display_safe(cause),
+        policy: None,
+        result: None,
         previous: String::new(),
     }
 }

@@ -215,6 +215,16 @@ impl Cloud {
         self.as_holder_of("admin").call(topic, method, object(args)).await
     }
 
+    /// Changes what pools require, confirming what Checks says it would do.
+    pub async fn confirmed(&self, method: &str, args: Value) -> Value {
+        let mut asked = args.clone();
+        asked["dry_run"] = json!(true);
+        let preview = self.admin(Topic::Checks, method, asked).await;
+        let mut confirmed = args;
+        confirmed["confirm"] = preview["confirm"].clone();
+        self.admin(Topic::Checks, method, confirmed).await
+    }
+
     /// Registers `node-1` to `node-COUNT`.
     pub async fn register_nodes(&self, count: usize) {
         let nodes: Vec<Value> = (1..=count).map(|n| json!({ "name": format!("node-{n}") })).collect();

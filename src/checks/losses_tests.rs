@@ -48,6 +48,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>, ticket: &SignedDocument) ->
         lost: None,
         safe_at: None,
         timed_out: false,
+        ending: crate::checks::endings::Ending::default(),
     }
 }
 
@@ -63,6 +64,7 @@ fn run(total: i64) -> Run {
         sending: false,
         attempts: 1,
         recasts: BTreeMap::new(),
+        unheard: 0,
     }
 }
 
@@ -407,9 +409,9 @@ impl World {
         for index in std::mem::take(&mut self.untold) {
             self.announce(index);
         }
-        let overdue: Vec<Batch> = self.runs.overdue(self.now.utc).cloned().collect();
+        let overdue: Vec<Batch> = self.runs.overdue(self.now).cloned().collect();
         for batch in overdue {
-            self.runs.mark_timed_out(ORDER, batch.batch);
+            self.runs.mark_timed_out(ORDER, batch.batch, self.now.monotonic);
             let timeouts = batch.awaited.iter().map(|node| (node.clone(), Status::Timeout)).collect();
             self.store(batch.batch, &timeouts);
         }

@@ -37,6 +37,7 @@ impl Service for Arc<Checks> {
                 Ok(self.details(&state, state.registry.check(&name)?))
             }
             "check_run" => self.check_run(typed(args)?).await,
+            "node_check" => self.node_check(typed(args)?).await,
             "profile_create" => self.profile_create(typed(args)?).await,
             "profile_update" => self.profile_update(&caller, typed(args)?).await,
             "profile_delete" => {

@@ -58,6 +58,10 @@ impl Checks {
             members.insert("splay_s".to_owned(), json!(state.registry.splay_of(check).as_secs()));
             members.insert("effective_schedule".to_owned(), json!(schedule));
             members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
+            members.insert("waiting".to_owned(), json!(state.planner.waiting.count(&check.name)));
+            members
+                .insert("last_run".to_owned(), json!(state.runs.latest().find(|run| run.check == check.name).map(run)));
+            members.insert("slots".to_owned(), state.planner.ledger.show(&check.name));
             members.insert("warnings".to_owned(), json!(warnings));
             members.insert("created_at".to_owned(), json!(check.created_at.to_string()));
             members.insert("changed_at".to_owned(), json!(check.changed_at.to_string()));
@@ -89,6 +93,7 @@ impl Checks {
         let faults = state.adapters.faults(now.monotonic).take(MOST_FAULTS);
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
+        let (late, missed) = state.planner.ledger.late_and_missed();
         json!({
             "role": "checks",
             "deployment": self.identity.deployment,
@@ -98,7 +103,10 @@ impl Checks {
             "enabled_checks": state.registry.checks.values().filter(|check| check.enabled).count(),
             "known_nodes": state.inventory.len(),
             "outstanding": state.runs.outstanding(),
-            "overdue": state.runs.overdue(now.utc).count(),
+            "overdue": state.runs.batches().filter(|batch| batch.is_over(now)).count(),
+            "late_slots": late,
+            "missed_slots": missed,
+            "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
             "adapters": adapters,
             "adapter_faults": faults,
             "dead_letters": dead_letters,
@@ -113,7 +121,7 @@ impl Checks {
 impl State {
     pub(super) fn aimed_at(&self, check: &Check) -> Vec<NodeName> {
         let Ok(matcher) = TargetMatcher::new(&check.targets) else { return Vec::new() };
-        let aimed = self.inventory.iter().filter(|(node, labels)| matcher.matches(node, labels));
+        let aimed = self.inventory.iter().filter(|(node, traits)| matcher.means(node, traits));
         aimed.map(|(node, _)| node.clone()).collect()
     }
 
@@ -149,6 +157,7 @@ pub(super) fn run(run: &Run) -> Value {
         "outcomes": run.outcomes,
         "attempts": run.attempts,
         "recasts": run.recasts,
+        "unheard": run.unheard,
         "finished": run.finished_at.is_some(),
     })
 }

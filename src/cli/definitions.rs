@@ -73,7 +73,7 @@ struct Written {
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 11] = [
+pub const CHECK_MEMBERS: [&str; 13] = [
     "adapter",
     "parameters",
     "schedule",
@@ -85,6 +85,8 @@ pub const CHECK_MEMBERS: [&str; 11] = [
     "pools",
     "enabled",
     "batch_size",
+    "overlap",
+    "max_batches",
 ];
 
 impl Definitions {

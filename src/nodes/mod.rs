@@ -9,6 +9,7 @@
 pub mod commit;
 pub mod entry;
 pub mod history;
+mod inventory;
 pub mod notify;
 pub mod outbox;
 pub mod policy;
@@ -21,6 +22,7 @@ pub mod revocation;
 pub mod service;
 pub mod storage;
 pub mod timers;
+mod traits;
 pub mod views;
 pub mod world;
 

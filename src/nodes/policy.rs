@@ -225,7 +225,7 @@ impl Nodes {
         let mut retargeted = Vec::new();
         for name in &names {
             let Some(entry) = world.touch(&mut stage, name) else { continue };
-            entry.targeting = rules.targeting(&entry.name, &entry.labels);
+            entry.targeting = rules.targeting(&entry.name, &entry.labels, &entry.placement);
             entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
             let as_it_was =
                 Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };

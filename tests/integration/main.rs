@@ -41,4 +41,5 @@ mod oat;
 mod plugins;
 mod proxy;
 mod recast;
+mod targets;
 mod transports;

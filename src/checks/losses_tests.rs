@@ -117,6 +117,21 @@ fn silence_counts_from_when_we_could_have_heard() {
 }
 
 #[test]
+fn close_to_its_deadline_a_batch_is_still_given_time_to_be_told_of() {
+    let at = |millis| after(Duration::from_millis(millis));
+    let mut runs = sent();
+    runs.mark_sent(ORDER, 1, at(50_000).utc);
+    runs.mark_waiting("foreign", at(57_500).utc);
+    assert_eq!(found(&runs, &Adapters::default(), at(58_900)), [], "it was in its queue a moment ago");
+    assert_eq!(found(&runs, &Adapters::default(), at(59_000)), [(1, Loss::Silence)]);
+    // Checks began anew at 52 s: whoever holds it says so within 5 s.
+    let mut runs = sent();
+    runs.mark_sent(ORDER, 1, at(50_000).utc);
+    let lost_at = |millis| lost(&runs, &Adapters::default(), at(52_000).utc, at(millis)).count();
+    assert_eq!((lost_at(57_900), lost_at(58_000)), (0, 1));
+}
+
+#[test]
 fn a_batch_that_is_held_is_not_lost_however_long_it_takes() {
     let (runs, mut adapters) = (sent(), Adapters::default());
     for beat in (0..55).step_by(5) {

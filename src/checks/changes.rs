@@ -184,7 +184,7 @@ impl Checks {
         }
         let next = state.registry.with_profile(profile)?;
         self.install(&mut state, next).await?;
-        Ok(state.profiles())
+        Ok(state.profiles(self.clock.now()))
     }
 
     pub(super) async fn profile_update(
@@ -204,7 +204,7 @@ impl Checks {
         let next = state.registry.with_profile(profile)?;
         self.confirmed(&state, &next, caller, arguments.confirm)?;
         self.install(&mut state, next).await?;
-        Ok(state.profiles())
+        Ok(state.profiles(self.clock.now()))
     }
 
     pub(super) async fn pool_update(

@@ -49,7 +49,7 @@ impl Service for Arc<Checks> {
             }
             "profile_list" => {
                 let _: NoArguments = typed(args)?;
-                Ok(self.state.lock().await.profiles())
+                Ok(self.state.lock().await.profiles(self.clock.now()))
             }
             "pool_update" => self.pool_update(&caller, typed(args)?).await,
             "pool_policies" => {

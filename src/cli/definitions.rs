@@ -54,6 +54,12 @@ pub struct NodeEntry {
     /// Its labels, all of them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Its host aggregates, all of them; left as they are where absent.
+    #[serde(default)]
+    pub aggregates: Option<BTreeSet<String>>,
+    /// Its availability zone; left as it is where absent.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Given when it is registered; made up where absent.
     #[serde(default)]
     pub identity: Option<String>,

@@ -148,7 +148,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Checks, "profile_create", Allowed::Operator, Class::Call, "name, schedule, description?", "Makes a named schedule."),
     method(Topic::Checks, "profile_update", Allowed::Operator, Class::Call, "name, schedule?, description?, confirm?", "Changes it for every check that uses it; confirm by an admin where that loosens a pool."),
     method(Topic::Checks, "profile_delete", Allowed::Operator, Class::Call, "name", "Deletes it; refused while a check uses it."),
-    method(Topic::Checks, "profile_list", Allowed::Reader, Class::Call, "", "All profiles and what uses them."),
+    method(Topic::Checks, "profile_list", Allowed::Reader, Class::Call, "", "All profiles, their next five runs in their zone and UTC, and what uses them."),
     method(Topic::Checks, "pool_update", Allowed::Admin, Class::Call, "name, mode?, max_silence_s?, accept_self_report?, confirm?", "Changes a pool's policy."),
     method(Topic::Checks, "pool_policies", Allowed::Reader, Class::Call, "", "All pools' policies."),
     method(Topic::Checks, "run_show", Allowed::Reader, Class::Call, "run", "One run: how many nodes are done, by status; attempts, and batches cast again, by reason."),

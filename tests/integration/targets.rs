@@ -41,13 +41,14 @@ async fn a_check_follows_nodes_into_an_aggregate_and_a_zone_and_out_again() {
     assert_eq!(cloud.level("node-3").await, "unknown", "a label is no zone");
 
     // Moved in, it is checked at once, with a period of a week.
-    let shown = cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-3", "aggregates": ["gpu small"] })).await;
+    let shown =
+        cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-3", "aggregates": ["gpu small"] })).await;
     assert_eq!((&shown["aggregates"], &shown["labels"]), (&json!(["gpu small"]), &json!({ "zone": "eu-1" })));
     cloud.await_in_file("node-3", 't').await;
     // Moved out, nothing is required of it any more, which makes it unknown.
     let shown = cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-2", "zone": "" })).await;
     assert_eq!(shown["zone"], Value::Null);
-    cloud.await_in_file("node-2", 'u').await;
+    cloud.await_in_file("node-2", '-').await;
 
     // Both roles find it again after a restart.
     for role in ["checks", "nodes"] {
@@ -83,7 +84,10 @@ async fn a_node_that_answers_again_is_asked_at_once_what_it_did_not_answer() {
     // Nobody asked for the weekly check; a pass of both is needed.
     cloud.await_in_file("node-2", 't').await;
     let run = runs_of(&cloud, "weekly").await.remove(0);
-    assert_eq!((&run["cause"], &run["nodes"], &run["outcomes"]), (&json!("node_change"), &json!(1), &json!({ "pass": 1 })));
+    assert_eq!(
+        (&run["cause"], &run["nodes"], &run["outcomes"]),
+        (&json!("node_change"), &json!(1), &json!({ "pass": 1 }))
+    );
 
     // Somebody who knows that a node is back says so.
     let begun = cloud.admin(Topic::Checks, "node_check", json!({ "nodes": ["node-1"] })).await;

@@ -1,6 +1,5 @@
-//! What administrators change: checks and profiles; and run-now.
+//! What administrators change: checks and profiles.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -12,11 +11,8 @@ use crate::checks::definition::{Check, CheckChanges, NewCheck, Profile};
 use crate::checks::run::Cause;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
-use crate::names::{CheckName, NodeName, ProfileName};
+use crate::names::{CheckName, ProfileName};
 use crate::rpc::{Caller, RpcError};
-
-/// How many nodes one run-now may name.
-const MAX_NAMED_NODES: usize = 100_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,14 +39,6 @@ pub(super) struct DeleteCheck {
     confirm: Option<String>,
     #[serde(default)]
     dry_run: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RunCheck {
-    name: CheckName,
-    #[serde(default)]
-    nodes: Option<BTreeSet<NodeName>>,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +79,7 @@ impl Checks {
         if check.enabled {
             // Nobody has been judged by it yet: begin now, not a period later.
             let nodes = state.aimed_at(&check);
-            self.begin(&mut state, &check.name, nodes, Cause::NodeChange, None, false).await?;
+            self.begin(&mut state, &check.name, nodes, Cause::NodeChange).await?;
         }
         Ok(self.details(&state, &check))
     }
@@ -117,7 +105,7 @@ impl Checks {
         self.install(&mut state, next, &Author::new(caller, confirmed)).await?;
         if check.enabled && (check.revision != old.revision || !old.enabled) {
             let nodes = state.aimed_at(&check);
-            self.begin(&mut state, &check.name, nodes, Cause::NodeChange, None, false).await?;
+            self.begin(&mut state, &check.name, nodes, Cause::NodeChange).await?;
         }
         Ok(self.details(&state, &check))
     }
@@ -160,44 +148,6 @@ impl Checks {
             .map_err(|error| RpcError::bad_request(format!("parameters of adapter {}: {error}", check.adapter)))
     }
 
-    pub(super) async fn check_run(&self, arguments: RunCheck) -> Result<Value, RpcError> {
-        // The newest list of nodes, so that a node registered a moment ago can be named.
-        self.fetch_inventory().await;
-        let mut state = self.state.lock().await;
-        let check = state.registry.check(&arguments.name)?.clone();
-        if !check.enabled {
-            return Err(RpcError::conflict(format!("check {} is disabled; enable it first", check.name)));
-        }
-        let aimed = state.aimed_at(&check);
-        let nodes = match arguments.nodes {
-            None => aimed,
-            Some(named) if named.len() > MAX_NAMED_NODES => {
-                return Err(RpcError::bad_request(format!("name at most {MAX_NAMED_NODES} nodes, or none for all")));
-            }
-            Some(named) => {
-                let aimed: BTreeSet<NodeName> = aimed.into_iter().collect();
-                let strangers: Vec<&str> = named.difference(&aimed).take(10).map(NodeName::as_str).collect();
-                if !strangers.is_empty() {
-                    return Err(RpcError::bad_request(format!(
-                        "check {} is not aimed at {} (or no such node is registered)",
-                        check.name,
-                        strangers.join(", ")
-                    )));
-                }
-                named.into_iter().collect()
-            }
-        };
-        if nodes.is_empty() {
-            return Err(RpcError::conflict(format!(
-                "check {} is aimed at no registered node; `spicectl node list` shows them",
-                check.name
-            )));
-        }
-        let total = nodes.len();
-        let order = self.begin(&mut state, &check.name, nodes, Cause::Request, None, false).await?;
-        Ok(json!({ "run": order.map(|order| order.to_string()), "nodes": total }))
-    }
-
     pub(super) async fn profile_create(self: &Arc<Self>, caller: &Caller, profile: Profile) -> Result<Value, RpcError> {
         let mut state = self.state.lock().await;
         if state.registry.profiles.contains_key(&profile.name) {
@@ -208,7 +158,7 @@ impl Checks {
         }
         let next = state.registry.with_profile(profile)?;
         self.install(&mut state, next, &Author::new(caller, Vec::new())).await?;
-        Ok(state.profiles())
+        Ok(state.profiles(self.clock.now()))
     }
 
     pub(super) async fn profile_update(
@@ -232,6 +182,6 @@ impl Checks {
             Agreed::Shown(preview) => return Ok(preview),
         };
         self.install(&mut state, next, &Author::new(caller, confirmed)).await?;
-        Ok(state.profiles())
+        Ok(state.profiles(self.clock.now()))
     }
 }

@@ -3,20 +3,23 @@
 //! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
 //! awaited, [`losses`] what of that was lost on its way; all four are values. [`dispatch`] moves them with the clock: it
 //! stores a batch, signs its ticket, and casts it to the adapter; [`recast`] casts it again when it was lost; [`overdue`]
-//! reports as `timeout` what Nodes has not stored by the deadline. [`service`] is what people and other roles call
-//! (`changes`, `pools`, `events`, `views`, `dead_letters`). `consent` stands before every change of what pools require, [`audit`] keeps who
-//! made it.
+//! reports as `timeout` what Nodes has not stored by the deadline, and [`endings`] gives every batch an end. [`service`] is what people and
+//! other roles call (`changes`, `pools`, `events`, `views`, `dead_letters`). `consent` stands before every change of what pools require,
+//! [`audit`] keeps who made it.
 
 pub mod adapters;
 pub mod audit;
+mod begin;
 mod changes;
 mod consent;
 mod dead_letters;
 pub mod definition;
 pub mod dispatch;
+pub mod endings;
 mod events;
 pub mod examine;
 pub mod inventory;
+pub mod ledger;
 pub mod losses;
 mod news;
 pub mod overdue;
@@ -25,11 +28,14 @@ mod pools;
 pub mod recast;
 pub mod registry;
 pub mod run;
+mod run_now;
 pub mod runs;
 pub mod schedule;
 pub mod service;
+pub mod silence;
 pub mod storage;
 mod views;
+pub mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -241,11 +247,17 @@ impl Checks {
         audit::save(&self.database, &mut changes, difference, author, number, self.clock.now())
             .await
             .map_err(RpcError::internal)?;
+        let now = self.now();
+        // Stored, so that a restart before the first slot does not begin to count anew.
+        let scheduled_anew = next.scheduled_anew(&state.registry);
+        for check in &scheduled_anew {
+            storage::save_slot(&mut changes, check, now.utc).await.map_err(RpcError::internal)?;
+        }
         changes.commit().await.map_err(RpcError::internal)?;
+        state.last_slots.extend(scheduled_anew.into_iter().map(|check| (check, now.utc)));
         state.registry = next;
         state.policy_number = number;
         state.last_slots.retain(|check, _| state.registry.checks.contains_key(check));
-        let now = self.now();
         state.planner.follow(&state.registry, &state.last_slots, now);
         let checks = self.clone();
         tokio::spawn(async move { checks.publish_policy().await });

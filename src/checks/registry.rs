@@ -65,6 +65,18 @@ impl Registry {
         }
     }
 
+    /// The enabled checks whose schedule counts from now on: new ones, enabled ones, and those with another schedule than in
+    /// `old`.
+    #[must_use]
+    pub fn scheduled_anew(&self, old: &Self) -> Vec<CheckName> {
+        let goes_on = |check: &&Check| {
+            let before = old.checks.get(&check.name).filter(|before| before.enabled && before.id == check.id);
+            before.is_some_and(|before| old.schedule_of(before).ok() == self.schedule_of(check).ok())
+        };
+        let enabled = self.checks.values().filter(|check| check.enabled);
+        enabled.filter(|check| !goes_on(check)).map(|check| check.name.clone()).collect()
+    }
+
     /// Over how long a run of this check is spread. Looks at a year of the schedule: keep the answer.
     #[must_use]
     pub fn splay_of(&self, check: &Check) -> Duration {

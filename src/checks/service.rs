@@ -38,6 +38,7 @@ impl Service for Arc<Checks> {
                 Ok(self.details(&state, state.registry.check(&name)?))
             }
             "check_run" => self.check_run(typed(args)?).await,
+            "node_check" => self.node_check(typed(args)?).await,
             "profile_create" => self.profile_create(&caller, typed(args)?).await,
             "profile_update" => self.profile_update(&caller, typed(args)?).await,
             "profile_delete" => {
@@ -49,7 +50,7 @@ impl Service for Arc<Checks> {
             }
             "profile_list" => {
                 let _: NoArguments = typed(args)?;
-                Ok(self.state.lock().await.profiles())
+                Ok(self.state.lock().await.profiles(self.clock.now()))
             }
             "pool_create" => self.pool_create(&caller, typed(args)?).await,
             "pool_delete" => self.pool_delete(&caller, typed(args)?).await,

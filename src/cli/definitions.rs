@@ -53,6 +53,12 @@ pub struct NodeEntry {
     /// Its labels, all of them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Its host aggregates, all of them; left as they are where absent.
+    #[serde(default)]
+    pub aggregates: Option<BTreeSet<String>>,
+    /// Its availability zone; left as it is where absent.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Given when it is registered; made up where absent.
     #[serde(default)]
     pub identity: Option<String>,
@@ -72,7 +78,7 @@ struct Written {
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 11] = [
+pub const CHECK_MEMBERS: [&str; 13] = [
     "adapter",
     "parameters",
     "schedule",
@@ -84,6 +90,8 @@ pub const CHECK_MEMBERS: [&str; 11] = [
     "pools",
     "enabled",
     "batch_size",
+    "overlap",
+    "max_batches",
 ];
 
 impl Definitions {

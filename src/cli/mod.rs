@@ -31,6 +31,7 @@ mod key;
 mod key_change;
 mod node;
 mod node_list;
+mod node_placement;
 mod output;
 mod pool;
 mod profile;

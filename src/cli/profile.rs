@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::check_options::inline_schedule;
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
 use crate::cli::consent::Consent;
-use crate::cli::error::{CliError, Exit, unexpected};
+use crate::cli::error::{CliError, Exit};
 use crate::cli::output::{Field, OutputArgs, field, shown};
 use crate::cli::show;
 use crate::names::ProfileName;
@@ -54,6 +54,12 @@ Example: weekdays at six in the morning in Berlin:
         /// Its name
         name: ProfileName,
     },
+    /// Shows a profile with its next five runs, in its zone and in UTC
+    #[command(after_help = "Example:\n  spicectl profile show nightly")]
+    Show {
+        /// Its name
+        name: ProfileName,
+    },
     /// Lists all profiles and what uses them
     #[command(after_help = "Example:\n  spicectl profile list -f json")]
     List,
@@ -80,6 +86,14 @@ impl ScheduleArgs {
 
 const FIELDS: &[Field] = &[field("name"), shown("schedule", show::schedule), field("description"), field("used_by")];
 
+const SHOW: &[Field] = &[
+    field("name"),
+    shown("schedule", show::schedule),
+    field("description"),
+    field("used_by"),
+    shown("next_runs", show::next_runs),
+];
+
 impl ProfileCommand {
     /// Carries the command out.
     ///
@@ -101,7 +115,7 @@ impl ProfileCommand {
                 }
                 given
             }
-            Verb::Delete { .. } | Verb::List => None,
+            Verb::Delete { .. } | Verb::Show { .. } | Verb::List => None,
         };
         let Self { output, verb } = self;
         with_session(connection, async |session| verb.carry_out(session, &output, schedule).await).await
@@ -130,6 +144,7 @@ impl Verb {
                 session.checks("profile_delete", json!({ "name": name })).await?;
                 return output.done(&format!("profile {name} is deleted"));
             }
+            Self::Show { name } => one_of(&session.checks("profile_list", json!({})).await?, &name, output)?,
             Self::List => output.list(&session.checks("profile_list", json!({})).await?, FIELDS)?,
         }
         Ok(Exit::Done)
@@ -140,5 +155,7 @@ impl Verb {
 fn one_of(profiles: &Value, name: &ProfileName, output: &OutputArgs) -> Result<(), CliError> {
     let mut profiles = profiles.as_array().into_iter().flatten();
     let found = profiles.find(|profile| profile.get("name").and_then(Value::as_str) == Some(name.as_str()));
-    output.object(found.ok_or_else(|| unexpected("profile of that name"))?, FIELDS)
+    let missing =
+        || CliError::local(format!("there is no profile named {name}")).hint("`spicectl profile list` shows them");
+    output.object(found.ok_or_else(missing)?, SHOW)
 }

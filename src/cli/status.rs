@@ -35,6 +35,9 @@ const CHECKS: &[Field] = &[
     field("known_nodes"),
     field("outstanding"),
     field("overdue"),
+    field("late_slots"),
+    field("missed_slots"),
+    field("waiting"),
     field("adapters"),
     field("dead_letters"),
 ];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
-use crate::protocol::Level;
+use crate::protocol::{Level, Placement};
 use crate::trust::{NodeTrust, Verdict};
 
 /// A node's row.
@@ -16,6 +16,9 @@ pub struct Entry {
     pub name: NodeName,
     /// What targets can ask for.
     pub labels: BTreeMap<String, String>,
+    /// Where Nova has it.
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
     /// When it was registered.
     pub registered_at: Timestamp,
     /// All that trust depends on.

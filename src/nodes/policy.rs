@@ -225,7 +225,7 @@ impl Nodes {
         let mut retargeted = Vec::new();
         for name in &names {
             let Some(entry) = world.touch(&mut stage, name) else { continue };
-            entry.targeting = rules.targeting(&entry.name, &entry.labels);
+            entry.targeting = rules.targeting(&entry.name, &entry.labels, &entry.placement);
             let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
             let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
                 verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));

@@ -69,9 +69,10 @@ pub(in crate::nodes) async fn lab() -> Lab {
     let rules = rules();
     let known = (0..4).map(|index| {
         let trust = NodeTrust::new("identity");
-        let targeting = rules.targeting(&node(index), &BTreeMap::new());
+        let targeting = rules.targeting(&node(index), &BTreeMap::new(), &crate::protocol::Placement::default());
         let (labels, verdicts) = (BTreeMap::new(), BTreeMap::new());
-        let entry = Entry { name: node(index), labels, registered_at: START, trust, verdicts, targeting };
+        let placement = crate::protocol::Placement::default();
+        let entry = Entry { name: node(index), labels, placement, registered_at: START, trust, verdicts, targeting };
         (node(index), entry)
     });
     let mut world = World {

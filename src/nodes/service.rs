@@ -1,6 +1,5 @@
 //! What people and other roles ask of Nodes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -50,10 +49,7 @@ impl Service for Arc<Nodes> {
                 let fresh = self.register(&caller, nodes).await?;
                 Ok(json!({ "registered": fresh.len(), "known": given - fresh.len() }))
             }
-            "node_update" => {
-                let Labels { name, labels } = typed(args)?;
-                self.relabel(&caller, name, labels).await
-            }
+            "node_update" => self.retrait(&caller, typed(args)?).await,
             "node_delete" => self.delete(&caller, &typed::<Named<NodeName>>(args)?.name).await,
             "node_quarantine" => self.quarantine(&caller, typed::<Action>(args)?).await,
             "node_release" => self.release(&caller, typed::<Action>(args)?).await,
@@ -120,11 +116,4 @@ struct Nonce {
 #[serde(deny_unknown_fields)]
 struct Import {
     nodes: Vec<NewNode>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Labels {
-    name: NodeName,
-    labels: BTreeMap<String, String>,
 }

@@ -20,13 +20,6 @@ const MAX_RESULTS: i64 = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KnownVersion {
-    #[serde(default)]
-    known_version: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct NodeFilter {
     #[serde(default)]
     pool: Option<PoolName>,
@@ -55,16 +48,6 @@ pub(super) fn no_such_pool(world: &World, name: &PoolName) -> RpcError {
 }
 
 impl Nodes {
-    pub(super) async fn inventory(&self, known: KnownVersion) -> Result<Value, RpcError> {
-        let world = self.world.lock().await;
-        let version = world.inventory_version;
-        if known.known_version == Some(version) {
-            return Ok(json!({ "version": version }));
-        }
-        let nodes: BTreeMap<_, _> = world.nodes.values().map(|entry| (&entry.name, &entry.labels)).collect();
-        Ok(json!({ "version": version, "nodes": nodes }))
-    }
-
     pub(super) async fn node_list(&self, filter: NodeFilter) -> Result<Value, RpcError> {
         let world = self.world.lock().await;
         let pool = filter.pool.map_or_else(|| PoolName::new("default").map_err(RpcError::internal), Ok)?;
@@ -143,6 +126,8 @@ impl Nodes {
             "name": entry.name,
             "identity": entry.trust.facts.identity,
             "labels": entry.labels,
+            "aggregates": entry.placement.aggregates,
+            "zone": entry.placement.zone,
             "registered_at": entry.registered_at.to_string(),
             "pools": pools,
             "checks": checks,

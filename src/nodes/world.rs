@@ -28,7 +28,7 @@ pub struct World {
     pub digest: PoolsDigest,
     /// Counts published changes in this epoch.
     pub version: i64,
-    /// Counts changes of names and labels.
+    /// Counts changes of names, labels and placement.
     pub inventory_version: i64,
     /// When time alone changes a node.
     pub timers: BTreeSet<(Timestamp, NodeName)>,
@@ -159,7 +159,7 @@ impl World {
                 self.inventory_version += 1;
                 continue;
             };
-            if known.labels != entry.labels {
+            if known.labels != entry.labels || known.placement != entry.placement {
                 self.inventory_version += 1;
             }
             let old = std::mem::replace(known, entry);

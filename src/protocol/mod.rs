@@ -15,5 +15,5 @@ pub use outcome::{NodeResult, Status};
 pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
 pub use preview::{Candidate, LevelChange, Preview};
 pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
-pub use targets::{TargetMatcher, TargetsError};
+pub use targets::{Placement, TargetMatcher, TargetsError, Traits};
 pub use ticket::{RunOrder, Ticket, TicketRef};

@@ -49,4 +49,5 @@ mod plugins;
 mod proxy;
 mod recast;
 mod record;
+mod targets;
 mod transports;

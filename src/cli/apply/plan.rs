@@ -164,15 +164,22 @@ pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
         steps.push(step("pool", pool.name.as_str(), there.as_ref(), Value::Object(given), create, call));
     }
     for node in wanted.nodes.iter().flatten() {
-        let mut create = json!({ "name": node.name, "labels": node.labels });
+        let mut traits = json!({ "labels": node.labels });
+        if let Some(aggregates) = &node.aggregates {
+            traits["aggregates"] = json!(aggregates);
+        }
+        if let Some(zone) = &node.zone {
+            traits["zone"] = json!(zone);
+        }
+        let mut create = traits.clone();
+        create["name"] = json!(node.name);
         if let Some(identity) = &node.identity {
             create["identity"] = json!(identity);
         }
         let call =
             |changes: Map<String, Value>| (Topic::Nodes, "node_update", with(changes, &[("name", json!(node.name))]));
         let there = current.nodes.get(node.name.as_str());
-        let labels = json!({ "labels": node.labels });
-        steps.push(step("node", node.name.as_str(), there, labels, (Topic::Nodes, "node_create", create), call));
+        steps.push(step("node", node.name.as_str(), there, traits, (Topic::Nodes, "node_create", create), call));
     }
     for (check, missing_allowed) in wanted.checks.iter().flatten() {
         let members = decided(&json!(check));

@@ -1,5 +1,6 @@
 //! One process: its roles started in order, watched, and stopped in reverse within a time limit.
 
+mod needs;
 mod own_keys;
 mod transports;
 
@@ -18,6 +19,7 @@ use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
+use crate::telemetry::health::{Health, RoleHealth, Standing};
 use crate::{adapter, checks, nodes, pool};
 
 pub use transports::Transports;
@@ -58,14 +60,21 @@ pub struct App {
     databases: Vec<Database>,
     identities: Vec<(String, Arc<Identity>)>,
     stop_watching: CancellationToken,
+    health: Health,
+    standing: Vec<RoleHealth>,
 }
 
 /// Starts `roles`. What was started before a failure is stopped again. `sources` are the files `settings` came from: no
-/// plugin is run that could read them.
+/// plugin is run that could read them. What becomes of the roles is told to `health`.
 ///
 /// # Errors
 /// What was being done, and why it failed.
-pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<App> {
+pub async fn start(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+    sources: &Sources,
+    health: Health,
+) -> anyhow::Result<App> {
     use anyhow::Context;
     let clock = SystemClock::shared();
     let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
@@ -80,6 +89,8 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
         databases: Vec::new(),
         identities: Vec::new(),
         stop_watching: CancellationToken::new(),
+        health,
+        standing: Vec::new(),
     };
     let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
@@ -118,6 +129,8 @@ impl App {
                         Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
                     self.databases.push(database.clone());
                     let notification_bus = self.transports.bus(settings, Transport::Notifications)?;
+                    let health = self.watched("nodes");
+                    needs::database(&health, "nodes", database.clone(), self.stop_watching.clone());
                     let options = nodes::Options {
                         bus: self.bus.clone(),
                         notification_bus,
@@ -128,8 +141,10 @@ impl App {
                         publisher: publisher(settings, &server),
                         heartbeat: settings.nodes.heartbeat_interval,
                         history: settings.nodes.history,
+                        health: health.clone(),
                     };
                     self.running.push(Running::Nodes(nodes::start(options).await.context("starting role nodes")?));
+                    health.stands(Standing::Active);
                 }
                 Role::Checks => {
                     let connection = settings.database.connection(crate::config::Role::Checks);
@@ -137,17 +152,22 @@ impl App {
                         .await
                         .context("opening the database of checks")?;
                     self.databases.push(database.clone());
+                    let health = self.watched("checks");
+                    needs::database(&health, "checks", database.clone(), self.stop_watching.clone());
                     let options = checks::Options {
                         bus: self.bus.clone(),
                         identity: identity("checks")?,
                         database,
                         clock: clock.clone(),
                         server: server.clone(),
+                        health: health.clone(),
                     };
                     self.running.push(Running::Checks(checks::start(options).await.context("starting role checks")?));
+                    health.stands(Standing::Active);
                 }
                 Role::Adapter => self.start_adapters(settings, sources, clock, &server, &mut identity).await?,
                 Role::Pool => {
+                    let health = self.watched("pool");
                     let options = pool::Options {
                         bus: self.bus.clone(),
                         identity: identity("pool")?,
@@ -155,8 +175,10 @@ impl App {
                         folder: settings.pool.run_dir.clone(),
                         memory: settings.state_dir.join("pool-cache.json"),
                         coalesce: settings.pool.coalesce,
+                        health: health.clone(),
                     };
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
+                    health.stands(Standing::Active);
                 }
             }
         }
@@ -187,6 +209,8 @@ impl App {
                     continue;
                 }
             };
+            let health = self.watched(&format!("adapter:{name}"));
+            needs::bus(&health, "agents' broker", &agents);
             let options = adapter::service::Options {
                 bus: self.bus.clone(),
                 agents: agents.clone(),
@@ -195,16 +219,29 @@ impl App {
                 runner,
                 batches: concurrency,
                 instance: format!("{server}:{}", std::process::id()),
+                health: health.clone(),
             };
             let started = adapter::service::start(options).await;
             self.running.push(Running::Adapter(started.with_context(|| format!("starting adapter {name}"))?));
+            health.stands(Standing::Active);
         }
         Ok(())
     }
 
+    /// A role whose health is watched, and that needs SPICE's bus.
+    fn watched(&mut self, name: &str) -> RoleHealth {
+        let role = self.health.role(name);
+        needs::bus(&role, "broker", &self.bus);
+        self.standing.push(role.clone());
+        role
+    }
+
     /// Stops every role, the last started first, then the bus and the databases; within a time limit.
     pub async fn stop(self) {
-        let Self { bus: _, transports, running, databases, identities: _, stop_watching } = self;
+        let Self { bus: _, transports, running, databases, identities: _, stop_watching, health: _, standing } = self;
+        for role in standing {
+            role.stands(Standing::Stopping);
+        }
         stop_watching.cancel();
         let stopping = async {
             for role in running.into_iter().rev() {

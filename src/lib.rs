@@ -18,7 +18,7 @@
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
 //! | [`store`] | the database: connection, migrations, transactions |
-//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
+//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move; logs, figures, health |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
 //!
@@ -75,6 +75,9 @@
 //!   beyond all true ones.
 //! - **Services read their private keys at the start only.** Two keys of one name may be valid at once, so a restart between
 //!   the steps of a rotation leaves no gap, and no process ever signs with two.
+//! - **Live and ready are two questions.** A loop that ended or hangs is mended by a restart, and only that starves the watchdog; an absent broker or
+//!   database is not, and makes a role unready. Loops say that they turn through a task-local ([`telemetry::health`]), so that no function has an argument
+//!   for it and a loop that nobody watches costs nothing. What all nodes together are is counted every five seconds, in parts, and not by whoever asks.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

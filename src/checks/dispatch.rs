@@ -14,6 +14,7 @@ use crate::protocol::targets::TargetMatcher;
 use crate::protocol::{RunOrder, Ticket};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
+use crate::telemetry::health;
 
 /// How often the loop looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
@@ -28,7 +29,10 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
             _ = ticks.tick() => {}
             () = checks.wake.notified() => {}
         }
-        if let Err(error) = step(&checks).await {
+        health::turn();
+        let stepped = step(&checks).await;
+        health::outcome(&stepped);
+        if let Err(error) = stepped {
             tracing::warn!(%error, "a scheduling step failed; it is repeated");
         }
     }
@@ -182,6 +186,7 @@ async fn send_unsent(checks: &Arc<Checks>) {
     // An adapter whose queue takes nothing holds up itself, and no other.
     let mut stuck: BTreeSet<AdapterName> = BTreeSet::new();
     for batch in unsent {
+        health::turn();
         let now = checks.clock.now();
         let Ok(adapter) = AdapterName::new(&batch.adapter) else { continue };
         if stuck.contains(&adapter) {

@@ -12,6 +12,7 @@ mod dead_letters;
 pub mod definition;
 pub mod dispatch;
 mod events;
+mod figures;
 pub mod inventory;
 pub mod losses;
 mod news;
@@ -45,6 +46,7 @@ use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, RpcError, Secured};
 use crate::security::document::{DocumentKind, SignedDocument};
 use crate::store::{Database, StoreError};
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 
 /// What the role needs from outside.
 pub struct Options {
@@ -58,6 +60,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// How this instance is called on the bus.
     pub server: String,
+    /// Where the role shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The role, shared by its loop and its service.
@@ -71,6 +75,7 @@ pub struct Checks {
     state: Mutex<State>,
     /// Something changed that the loop should look at before its next tick.
     wake: Notify,
+    health: RoleHealth,
 }
 
 /// All that changes. A change is committed to the database before it is made here.
@@ -110,7 +115,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, identity, database, clock, server } = options;
+    let Options { bus, identity, database, clock, server, health } = options;
     let mut restored = storage::restore(&database, clock.now()).await?;
     if restored.policy_number == 0 {
         first_definitions(&mut restored.registry);
@@ -142,6 +147,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             last_slots: restored.last_slots,
         }),
         wake: Notify::new(),
+        health: health.clone(),
     });
     tracing::info!(role = "checks", epoch = checks.epoch, "role started");
 
@@ -150,9 +156,15 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, Arc::new(checks.clone())).await?);
     let stop = tokio_util::sync::CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
-    tasks.spawn(inventory::keep(checks.clone(), stop.clone()));
-    tasks.spawn(dispatch::run(checks.clone(), stop.clone()));
-    tasks.spawn(recast::run(checks.clone(), stop.clone()));
+    let watched = Some(TURN_LIMIT);
+    let work = inventory::keep(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("inventory", watched, stop.clone(), work));
+    let work = dispatch::run(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("dispatch", watched, stop.clone(), work));
+    let work = recast::run(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("recast", watched, stop.clone(), work));
+    let work = figures::keep(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("figures", watched, stop.clone(), work));
     tasks.spawn(async move { checks.publish_policy().await });
     tasks.close();
     Ok(Running { tasks, stop, serving })

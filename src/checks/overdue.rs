@@ -17,6 +17,7 @@ pub(super) async fn report_overdue(checks: &Arc<Checks>) {
     let now = checks.clock.now();
     let overdue: Vec<Batch> = checks.state.lock().await.runs.overdue(now).take(256).cloned().collect();
     for batch in overdue {
+        crate::telemetry::health::turn();
         let alive = match AdapterName::new(&batch.adapter) {
             Ok(adapter) => checks
                 .state

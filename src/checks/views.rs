@@ -15,6 +15,8 @@ use crate::protocol::TargetMatcher;
 const NEXT_RUNS: usize = 5;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
+/// A slot that is overdue for less is about to begin.
+const WORTH_TELLING: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
@@ -89,6 +91,11 @@ impl Checks {
         let faults = state.adapters.faults(now.monotonic).take(MOST_FAULTS);
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
+        let behind: BTreeMap<&CheckName, u64> = state
+            .behind(now.utc)
+            .filter(|(_, behind)| *behind >= WORTH_TELLING)
+            .map(|(check, behind)| (check, behind.as_secs()))
+            .collect();
         json!({
             "role": "checks",
             "deployment": self.identity.deployment,
@@ -99,6 +106,9 @@ impl Checks {
             "known_nodes": state.inventory.len(),
             "outstanding": state.runs.outstanding(),
             "overdue": state.runs.overdue(now.utc).count(),
+            "late": state.late(now.utc),
+            "behind": behind,
+            "health": self.health.report().details,
             "adapters": adapters,
             "adapter_faults": faults,
             "dead_letters": dead_letters,

@@ -1,5 +1,7 @@
 //! The database: connection, migrations, transactions. What the rows mean belongs to the role that owns the table.
 
+mod probe;
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
-//! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
+//! | `status`, `findings`, `top`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config` | what needs no service: keys and configuration of this machine |
 //! | `connection` | from flags, environment and configuration to a signed connection |
 //! | `values` | what people write, as values |
@@ -21,6 +21,7 @@ mod dead_letter;
 mod definitions;
 mod error;
 mod export;
+mod findings;
 mod import;
 mod key;
 mod key_change;
@@ -34,6 +35,7 @@ mod result;
 mod run;
 mod show;
 mod status;
+mod top;
 mod values;
 mod why;
 
@@ -81,8 +83,10 @@ enum Command {
     Key(key::KeyCommand),
     /// The configuration of this machine
     Config(config::ConfigCommand),
-    /// How the service is
+    /// How the service is: what is wrong, and is it SPICE or the hosts
     Status(status::StatusCommand),
+    /// Watches trust, runs and results as they change
+    Top(top::TopCommand),
     /// Makes profiles, pools, nodes and checks what a file says
     Apply(apply::ApplyCommand),
     /// Writes profiles, pools, nodes and checks to a file for apply
@@ -142,6 +146,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Key(command) => command.carry_out(connection),
         Command::Config(command) => command.carry_out(connection),
         Command::Status(command) => command.carry_out(connection).await,
+        Command::Top(command) => command.carry_out(connection).await,
         Command::Apply(command) => command.carry_out(connection).await,
         Command::Export(command) => command.carry_out(connection).await,
     }

@@ -74,7 +74,9 @@ mod tests {
         tokio::spawn(role.watched("dispatch", Some(limit), CancellationToken::new(), std::future::pending()));
         let fed = Arc::new(AtomicUsize::new(0));
         let count = fed.clone();
-        tokio::spawn(feed(health, Duration::from_secs(10), move || drop(count.fetch_add(1, Ordering::SeqCst))));
+        tokio::spawn(feed(health, Duration::from_secs(10), move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
         tokio::time::sleep(Duration::from_secs(31)).await;
         assert_eq!(fed.load(Ordering::SeqCst), 4, "at once, and at 10, 20 and 30 s");
         tokio::time::sleep(Duration::from_secs(600)).await;

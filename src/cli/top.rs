@@ -56,7 +56,8 @@ impl TopCommand {
     /// # Errors
     /// There is no terminal, or the broker is not reached at first; what goes wrong later is shown.
     pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
-        if !self.once && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+        let on_a_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+        if !self.once && !on_a_terminal {
             return Err(CliError::local("there is no terminal to show this in").hint("use --once for one picture"));
         }
         let (settings, _) = connection.settings()?;

@@ -3,11 +3,13 @@
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
+use spice::rpc::table::Topic;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
 
 use crate::cloud::Cloud;
 use crate::lab::{PATIENCE, eventually, python, root};
+use crate::plugins::{chmod, sha256};
 use crate::proxy::Proxy;
 
 async fn spicectl(cloud: &Cloud, arguments: &[&str]) -> Output {
@@ -197,4 +199,52 @@ async fn top_fills_a_terminal_follows_its_size_and_gives_it_back() {
         let expected = json!({ "shown": true, "drawn_again": true, "given_back": true, "colours": colours, "code": 0 });
         assert_eq!(seen, expected, "{}", text(&output.stderr));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_that_the_unit_gives_are_enough_for_check_programs_and_leave_them_none() {
+    const CAPABILITIES: &str = "-all,+setuid,+setgid,+kill";
+    let unit = std::fs::read_to_string(root().join("etc/systemd/spiced.service")).unwrap();
+    for line in ["AmbientCapabilities=CAP_SETUID CAP_SETGID CAP_KILL", "NoNewPrivileges=yes", "User=spice"] {
+        assert!(unit.lines().any(|found| found == line), "this test does as the unit says: {line}");
+    }
+    let cloud = Cloud::before_any_start("").await;
+    let folder = cloud.dir.path();
+    let program = folder.join("plugins/rights.sh");
+    std::fs::write(&program, "#!/bin/sh\necho uid $(id -u) $(grep CapEff /proc/self/status)\n").unwrap();
+    chmod(&program, 0o755);
+    let manifest = json!({
+        "name": "rights", "program": "rights.sh", "sha256": sha256(&program), "style": "nagios", "timeout_s": 20,
+        "exit_codes": {"1": "error"}, "argv": []
+    });
+    std::fs::write(folder.join("plugins/rights.json"), manifest.to_string()).unwrap();
+    // The service's account, which owns what the unit gives it and nothing else.
+    std::fs::create_dir(folder.join("run")).unwrap();
+    let service = folder.join("spiced");
+    std::fs::copy(env!("CARGO_BIN_EXE_spiced"), &service).unwrap();
+    chmod(folder, 0o755);
+    let owned = ["state", "run", "spice.conf"].map(|name| folder.join(name));
+    assert!(Command::new("chown").args(["-R", "daemon:daemon"]).args(owned).status().await.unwrap().success());
+    let log = std::fs::File::create(folder.join("confined.log")).unwrap();
+    let _service = Command::new("setpriv")
+        .args(["--reuid=daemon", "--regid=daemon", "--clear-groups", "--no-new-privs"])
+        .args(["--inh-caps", "--ambient-caps", "--bounding-set"].map(|set| format!("{set}={CAPABILITIES}")))
+        .arg(&service)
+        .arg("--config-file")
+        .arg(folder.join("spice.conf"))
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    cloud.await_adapter("command").await;
+    cloud.register_nodes(1).await;
+    let check = json!({
+        "name": "rights", "adapter": "command", "schedule": { "every": "1h" }, "timeout_s": 30, "ttl_s": 7200,
+        "parameters": { "plugin": "rights" },
+    });
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
+    cloud.await_in_file("node-1", 't').await;
+    let results = cloud.admin(Topic::Nodes, "result_list", json!({ "node": "node-1" })).await;
+    let said = results[0]["reason"].as_str().unwrap();
+    assert!(said.contains("uid 65534") && said.contains("CapEff: 0000000000000000"), "{results}");
 }

@@ -225,6 +225,9 @@ async fn the_rights_that_the_unit_gives_are_enough_for_check_programs_and_leave_
     chmod(folder, 0o755);
     let owned = ["state", "run", "spice.conf"].map(|name| folder.join(name));
     assert!(Command::new("chown").args(["-R", "daemon:daemon"]).args(owned).status().await.unwrap().success());
+    // The administrator's key and the trust files belong to root.
+    let roots = ["state/keys/admin.pem", "state/trust"].map(|name| folder.join(name));
+    assert!(Command::new("chown").args(["-R", "root:root"]).args(roots).status().await.unwrap().success());
     let log = std::fs::File::create(folder.join("confined.log")).unwrap();
     let _service = Command::new("setpriv")
         .args(["--reuid=daemon", "--regid=daemon", "--clear-groups", "--no-new-privs"])

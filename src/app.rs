@@ -3,6 +3,7 @@
 mod adapters;
 pub mod leader;
 mod led;
+mod needs;
 mod own_keys;
 mod transports;
 
@@ -13,12 +14,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::leader::{Led, Phase};
+use crate::app::needs::Vitals;
 use crate::bus::{Bus, Transport};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Sources};
 use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
+use crate::telemetry::health::{Health, RoleHealth, Standing};
 use crate::{adapter, pool};
 
 pub use transports::Transports;
@@ -58,14 +61,21 @@ pub struct App {
     databases: Vec<Database>,
     identities: Vec<(String, Arc<Identity>)>,
     stop_watching: CancellationToken,
+    health: Health,
+    standing: Vec<RoleHealth>,
 }
 
 /// Starts `roles`. What was started before a failure is stopped again. `sources` are the files `settings` came from: no
-/// plugin is run that could read them.
+/// plugin is run that could read them. What becomes of the roles is told to `health`.
 ///
 /// # Errors
 /// What was being done, and why it failed.
-pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<App> {
+pub async fn start(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+    sources: &Sources,
+    health: Health,
+) -> anyhow::Result<App> {
     use anyhow::Context;
     let clock = SystemClock::shared();
     let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
@@ -80,6 +90,8 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
         databases: Vec::new(),
         identities: Vec::new(),
         stop_watching: CancellationToken::new(),
+        health,
+        standing: Vec::new(),
     };
     let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
@@ -116,17 +128,20 @@ impl App {
                     let bus = self.bus.clone();
                     let notifications = self.transports.bus(settings, Transport::Notifications)?;
                     let database = self.database(settings, crate::config::Role::Nodes, "nodes").await?;
-                    let role = led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server);
+                    let vitals = self.vitals("nodes", &database);
+                    let role = led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server, vitals);
                     self.running.push(Running::Led(role.await.context("starting role nodes")?));
                 }
                 Role::Checks => {
                     let bus = self.bus.clone();
                     let database = self.database(settings, crate::config::Role::Checks, "checks").await?;
-                    let role = led::checks(bus, identity("checks")?, database, &server);
+                    let vitals = self.vitals("checks", &database);
+                    let role = led::checks(bus, identity("checks")?, database, &server, vitals);
                     self.running.push(Running::Led(role.await.context("starting role checks")?));
                 }
                 Role::Adapter => self.start_adapters(settings, sources, clock, &server, &mut identity).await?,
                 Role::Pool => {
+                    let health = self.watched("pool");
                     let options = pool::Options {
                         bus: self.bus.clone(),
                         identity: identity("pool")?,
@@ -134,8 +149,10 @@ impl App {
                         folder: settings.pool.run_dir.clone(),
                         memory: settings.state_dir.join("pool-cache.json"),
                         coalesce: settings.pool.coalesce,
+                        health: health.clone(),
                     };
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
+                    health.stands(Standing::Active);
                 }
             }
         }
@@ -166,9 +183,25 @@ impl App {
         led.collect()
     }
 
+    /// How the health of a role is watched that is led by one process at a time.
+    fn vitals(&self, role: &'static str, database: &Database) -> Vitals {
+        Vitals::new(&self.health, role, &self.bus, database, self.stop_watching.clone())
+    }
+
+    /// A role whose health is watched, and that needs SPICE's bus.
+    fn watched(&mut self, name: &str) -> RoleHealth {
+        let role = self.health.role(name);
+        needs::bus(&role, "broker", &self.bus);
+        self.standing.push(role.clone());
+        role
+    }
+
     /// Stops every role, the last started first, then the bus and the databases; within a time limit.
     pub async fn stop(self) {
-        let Self { bus: _, transports, running, databases, identities: _, stop_watching } = self;
+        let Self { bus: _, transports, running, databases, identities: _, stop_watching, health: _, standing } = self;
+        for role in standing {
+            role.stands(Standing::Stopping);
+        }
         stop_watching.cancel();
         let stopping = async {
             for role in running.into_iter().rev() {

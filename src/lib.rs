@@ -19,7 +19,7 @@
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
 //! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
 //! | [`chain`] | records that show when they were tampered with |
-//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
+//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move; logs, figures, health |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
 //!
@@ -92,6 +92,9 @@
 //! - **A standby keeps nothing of its role**: what is in memory is in the database, so taking over is the same as starting, and there is no second path to test.
 //! - **Readers reckon lateness by answers to their own nonces** ([`pool::lateness`]): a word held back beyond its lease is dropped whatever the clocks say, without a bound on
 //!   how wrong they may be.
+//! - **Live and ready are two questions.** A loop that ended or hangs is mended by a restart, and only that starves the watchdog; an absent broker or
+//!   database is not, and makes a role unready. Loops say that they turn through a task-local ([`telemetry::health`]), so that no function has an argument
+//!   for it and a loop that nobody watches costs nothing. What all nodes together are is counted every five seconds, in parts, and not by whoever asks.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapter::{self, registry};
-use crate::app::{App, Running};
+use crate::app::{App, Running, needs};
 use crate::bus::Transport;
 use crate::clock::Clock;
 use crate::config::{Settings, Sources};
 use crate::rpc::Identity;
+use crate::telemetry::health::Standing;
 
 impl App {
     pub(super) async fn start_adapters(
@@ -34,6 +35,8 @@ impl App {
                     continue;
                 }
             };
+            let health = self.watched(&format!("adapter:{name}"));
+            needs::bus(&health, "agents' broker", &agents);
             let options = adapter::service::Options {
                 bus: self.bus.clone(),
                 agents: agents.clone(),
@@ -42,9 +45,11 @@ impl App {
                 runner,
                 batches: concurrency,
                 instance: format!("{server}:{}", std::process::id()),
+                health: health.clone(),
             };
             let started = adapter::service::start(options).await;
             self.running.push(Running::Adapter(started.with_context(|| format!("starting adapter {name}"))?));
+            health.stands(Standing::Active);
         }
         Ok(())
     }

@@ -10,8 +10,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::app::needs::Vitals;
 use crate::store::Database;
 use crate::store::lease::{Candidate, Tenure};
+use crate::telemetry::health::{RoleHealth, Standing};
 use crate::{checks, nodes};
 
 /// How often a standby looks whether the role is free.
@@ -63,7 +65,7 @@ impl Running {
 }
 
 /// Starts the role under a lease; it serves when this returns.
-pub type Start = Box<dyn Fn(Tenure) -> BoxFuture<'static, anyhow::Result<Running>> + Send + Sync>;
+pub type Start = Box<dyn Fn(Tenure, RoleHealth) -> BoxFuture<'static, anyhow::Result<Running>> + Send + Sync>;
 
 /// A role that is led by one process at a time.
 pub struct Led {
@@ -77,6 +79,9 @@ pub struct Led {
 
 struct Supervisor {
     role: &'static str,
+    vitals: Vitals,
+    /// Of the present life.
+    health: RoleHealth,
     candidate: Candidate,
     database: Database,
     start: Start,
@@ -98,15 +103,18 @@ impl Led {
     /// # Errors
     /// When the role was free and could not be started. Later failures are logged, and it is tried again.
     pub async fn begin(
-        role: &'static str,
+        vitals: Vitals,
         candidate: Candidate,
         database: Database,
         start: Start,
     ) -> anyhow::Result<Self> {
+        let role = vitals.role();
         let (phase, watched) = watch::channel(Phase::Standby { active: None });
         let (first, begun) = oneshot::channel();
         let stop = CancellationToken::new();
-        let supervisor = Supervisor { role, candidate, database, start, stop: stop.clone(), phase, first: Some(first) };
+        let health = vitals.life();
+        let supervisor =
+            Supervisor { role, vitals, health, candidate, database, start, stop: stop.clone(), phase, first: Some(first) };
         // Should this future be dropped, so is the role.
         let dropped = stop.clone().drop_guard();
         let task = tokio::spawn(supervisor.run());
@@ -199,7 +207,7 @@ impl Supervisor {
                 tracing::warn!(role = self.role, "the role was lost while it was being started");
                 return Ended::Lost;
             }
-            started = (self.start)(tenure.clone()) => Some(started),
+            started = (self.start)(tenure.clone(), self.health.clone()) => Some(started),
         };
         let running = match started {
             Some(Ok(running)) => running,
@@ -223,12 +231,12 @@ impl Supervisor {
                 return Ended::NotStarted;
             }
         };
-        metrics::counter!("spice_role_takeovers_total", "role" => self.role).increment(1);
         tracing::info!(role = self.role, epoch = tenure.epoch(), "role is active");
         self.show(Phase::Active { epoch: tenure.epoch() });
         self.told(Ok(()));
         tokio::select! {
             () = self.stop.cancelled() => {
+                self.health.stands(Standing::Stopping);
                 running.stop().await;
                 drop(keeping);
                 self.release(&tenure).await;
@@ -252,9 +260,13 @@ impl Supervisor {
         }
     }
 
-    fn show(&self, phase: Phase) {
-        let active = matches!(phase, Phase::Active { .. });
-        metrics::gauge!("spice_role_active", "role" => self.role).set(f64::from(u8::from(active)));
+    fn show(&mut self, phase: Phase) {
+        match phase {
+            Phase::Active { .. } => self.health.stands(Standing::Active),
+            Phase::Lost => self.health.stands(Standing::Stopping),
+            // What the loops of the last tenure left behind says nothing of the next one.
+            Phase::Standby { .. } => self.health = self.vitals.life(),
+        }
         self.phase.send_replace(phase);
     }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::app::leader::{Led, Running, Start};
+use crate::app::needs::Vitals;
 use crate::bus::Bus;
 use crate::config::{ResultsSetting, Settings};
 use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
 use crate::store::Database;
 use crate::store::lease::{Candidate, Tenure};
+use crate::telemetry::health::RoleHealth;
 use crate::{checks, nodes};
 
 /// Role nodes, on SPICE's bus and that of notifications.
@@ -20,11 +22,12 @@ pub async fn nodes(
     identity: Arc<Identity>,
     database: Database,
     server: &str,
+    vitals: Vitals,
 ) -> anyhow::Result<Led> {
     let candidate = candidate("nodes", &identity, &database, server);
     let (db, server, publisher) = (database.clone(), server.to_owned(), publisher(settings, server));
     let (heartbeat, history) = (settings.nodes.heartbeat_interval, settings.nodes.history);
-    let start: Start = Box::new(move |tenure: Tenure| {
+    let start: Start = Box::new(move |tenure: Tenure, health: RoleHealth| {
         let options = nodes::Options {
             bus: bus.clone(),
             notification_bus: notification_bus.clone(),
@@ -36,17 +39,24 @@ pub async fn nodes(
             publisher: publisher.clone(),
             heartbeat,
             history,
+            health,
         };
         Box::pin(async move { Ok(Running::Nodes(nodes::start(options).await.context("role nodes")?)) })
     });
-    Led::begin("nodes", candidate, database, start).await
+    Led::begin(vitals, candidate, database, start).await
 }
 
 /// Role checks.
-pub async fn checks(bus: Bus, identity: Arc<Identity>, database: Database, server: &str) -> anyhow::Result<Led> {
+pub async fn checks(
+    bus: Bus,
+    identity: Arc<Identity>,
+    database: Database,
+    server: &str,
+    vitals: Vitals,
+) -> anyhow::Result<Led> {
     let candidate = candidate("checks", &identity, &database, server);
     let (db, server) = (database.clone(), server.to_owned());
-    let start: Start = Box::new(move |tenure: Tenure| {
+    let start: Start = Box::new(move |tenure: Tenure, health: RoleHealth| {
         let options = checks::Options {
             bus: bus.clone(),
             identity: identity.clone(),
@@ -54,10 +64,11 @@ pub async fn checks(bus: Bus, identity: Arc<Identity>, database: Database, serve
             tenure,
             clock: identity.clock.clone(),
             server: server.clone(),
+            health,
         };
         Box::pin(async move { Ok(Running::Checks(checks::start(options).await.context("role checks")?)) })
     });
-    Led::begin("checks", candidate, database, start).await
+    Led::begin(vitals, candidate, database, start).await
 }
 
 /// Two processes on one host, or two lives of one, are not the same.

@@ -12,6 +12,7 @@ use crate::names::AdapterName;
 use crate::protocol::RunOrder;
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
+use crate::telemetry::health;
 
 /// How often the loop looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
@@ -29,7 +30,10 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
             _ = ticks.tick() => {}
             () = checks.wake.notified() => {}
         }
-        if let Err(error) = step(&checks).await {
+        health::turn();
+        let stepped = step(&checks).await;
+        health::outcome(&stepped);
+        if let Err(error) = stepped {
             tracing::warn!(%error, "a scheduling step failed; it is repeated");
         }
     }
@@ -53,6 +57,7 @@ async fn send_unsent(checks: &Arc<Checks>) {
     // An adapter whose queue takes nothing holds up itself, and no other.
     let mut stuck: BTreeSet<AdapterName> = BTreeSet::new();
     for (order, number) in unsent {
+        health::turn();
         let now = checks.clock.now();
         // Taken one by one: with the bus away, hundreds of batches are not copied at every tick.
         let Some(batch) = checks.state.lock().await.runs.batch(order, number).cloned() else { continue };

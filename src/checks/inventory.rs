@@ -31,6 +31,7 @@ const TRIES: usize = 5;
 /// Keeps the list up to date until `stop`. Apart from the scheduling loop, which must not wait for Nodes.
 pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
     loop {
+        crate::telemetry::health::turn();
         checks.fetch_inventory().await;
         let pause = match checks.state.lock().await.inventory_version {
             Some(_) => ASK_EVERY.1,

@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod endings;
 mod events;
 pub mod examine;
+mod figures;
 pub mod inventory;
 pub mod ledger;
 pub mod losses;
@@ -59,6 +60,7 @@ use crate::rpc::{Identity, RpcClient, RpcError, Secured};
 use crate::security::document::{DocumentKind, SignedDocument};
 use crate::store::lease::Tenure;
 use crate::store::{Database, StoreError};
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 
 /// What the role needs from outside.
 pub struct Options {
@@ -74,6 +76,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// How this instance is called on the bus.
     pub server: String,
+    /// Where the role shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The role, shared by its loop and its service.
@@ -89,6 +93,7 @@ pub struct Checks {
     previews: Previews,
     /// Something changed that the loop should look at before its next tick.
     wake: Notify,
+    health: RoleHealth,
 }
 
 /// All that changes. A change is committed to the database before it is made here.
@@ -128,7 +133,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, identity, database, tenure, clock, server } = options;
+    let Options { bus, identity, database, tenure, clock, server, health } = options;
     let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
     let mut restored = storage::restore(&database).await?;
     if restored.policy_number == 0 {
@@ -165,6 +170,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         }),
         previews: Previews::default(),
         wake: Notify::new(),
+        health: health.clone(),
     });
     tracing::info!(role = "checks", epoch = checks.epoch, "role started");
 
@@ -173,9 +179,15 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     serving.push(Secured::serve_work(&bus, Topic::Events, None, 8, identity, Arc::new(checks.clone())).await?);
     let stop = tokio_util::sync::CancellationToken::new();
     let tasks = tokio_util::task::TaskTracker::new();
-    tasks.spawn(inventory::keep(checks.clone(), stop.clone()));
-    tasks.spawn(dispatch::run(checks.clone(), stop.clone()));
-    tasks.spawn(recast::run(checks.clone(), stop.clone()));
+    let watched = Some(TURN_LIMIT);
+    let work = inventory::keep(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("inventory", watched, stop.clone(), work));
+    let work = dispatch::run(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("dispatch", watched, stop.clone(), work));
+    let work = recast::run(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("recast", watched, stop.clone(), work));
+    let work = figures::keep(checks.clone(), stop.clone());
+    tasks.spawn(health.watched("figures", watched, stop.clone(), work));
     tasks.spawn(async move { checks.publish_policy().await });
     tasks.close();
     Ok(Running { tasks, stop, serving })

@@ -24,6 +24,7 @@ pub(super) async fn report_overdue(checks: &Arc<Checks>) {
         state.runs.overdue(now).take(AT_ONCE).cloned().collect()
     };
     for batch in overdue {
+        crate::telemetry::health::turn();
         let alive = match AdapterName::new(&batch.adapter) {
             Ok(adapter) => checks
                 .state

@@ -16,6 +16,8 @@ use crate::protocol::TargetMatcher;
 const NEXT_RUNS: usize = 5;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
+/// A slot that is overdue for less is about to begin.
+const WORTH_TELLING: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
@@ -90,6 +92,11 @@ impl Checks {
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         let (late, missed) = state.planner.ledger.late_and_missed();
+        let behind: BTreeMap<&CheckName, u64> = state
+            .behind(now.utc)
+            .filter(|(_, behind)| *behind >= WORTH_TELLING)
+            .map(|(check, behind)| (check, behind.as_secs()))
+            .collect();
         json!({
             "role": "checks",
             "database": self.database.health().as_json(),
@@ -104,6 +111,9 @@ impl Checks {
             "late_slots": late,
             "missed_slots": missed,
             "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
+            "late": state.late(now.utc),
+            "behind": behind,
+            "health": self.health.report().details,
             "adapters": adapters,
             "adapter_faults": faults,
             "dead_letters": dead_letters,

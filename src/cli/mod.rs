@@ -3,7 +3,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
-//! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
+//! | `status`, `findings`, `top`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config`, `db` | what needs no service: keys, configuration and databases of this machine |
 //! | `audit` | the records, verified and exported |
 //! | `consent` | what a change would do, and the word for it |
@@ -26,6 +26,7 @@ mod dead_letter;
 mod definitions;
 mod error;
 mod export;
+mod findings;
 mod import;
 mod key;
 mod key_change;
@@ -40,6 +41,7 @@ mod result;
 mod run;
 mod show;
 mod status;
+mod top;
 mod values;
 mod why;
 
@@ -91,8 +93,10 @@ enum Command {
     Config(config::ConfigCommand),
     /// The databases of this machine
     Db(db::DbCommand),
-    /// How the service is
+    /// How the service is: what is wrong, and is it SPICE or the hosts
     Status(status::StatusCommand),
+    /// Watches trust, runs and results as they change
+    Top(top::TopCommand),
     /// Makes profiles, pools, nodes and checks what a file says
     Apply(apply::ApplyCommand),
     /// Writes profiles, pools, nodes and checks to a file for apply
@@ -154,6 +158,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Config(command) => command.carry_out(connection),
         Command::Db(command) => command.carry_out(connection).await,
         Command::Status(command) => command.carry_out(connection).await,
+        Command::Top(command) => command.carry_out(connection).await,
         Command::Apply(command) => command.carry_out(connection).await,
         Command::Export(command) => command.carry_out(connection).await,
     }

@@ -114,8 +114,12 @@ pub fn pool_counts(value: &Value) -> Vec<String> {
     let told = pools.iter().map(|pool| {
         let overridden = pool.get("overridden").and_then(Value::as_i64).unwrap_or(0);
         let overridden = if overridden > 0 { format!(", {overridden} OVERRIDDEN") } else { String::new() };
+        let expiring = pool.get("expiring").and_then(Value::as_i64).filter(|count| *count > 0);
+        let expiring = expiring.map(|count| format!(", {count} EXPIRING")).unwrap_or_default();
+        let oldest = pool.get("oldest_evidence_s").and_then(Value::as_u64);
+        let oldest = oldest.map(|age| format!(", oldest evidence {}", span(age))).unwrap_or_default();
         format!(
-            "{} ({}): {} trusted, {} untrusted, {} unknown{overridden}",
+            "{} ({}): {} trusted, {} untrusted, {} unknown{overridden}{expiring}{oldest}",
             member(pool, "name"),
             member(pool, "mode"),
             member(pool, "trusted"),
@@ -124,6 +128,16 @@ pub fn pool_counts(value: &Value) -> Vec<String> {
         )
     });
     told.collect()
+}
+
+/// Seconds as people say them: `45s`, `12m`, `3h20m`, `2d4h`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }
 
 /// Members of a pool: level, expiry.

@@ -10,6 +10,7 @@ pub mod commit;
 pub mod entry;
 mod epoch;
 pub mod examine;
+pub mod figures;
 pub mod history;
 mod inventory;
 pub mod notify;
@@ -54,6 +55,7 @@ use crate::rpc::{Identity, RpcClient, Secured};
 use crate::store::lease::Tenure;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Sparingly;
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 use crate::trust::Rules;
 
 /// What the role needs from outside.
@@ -78,6 +80,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long results are kept.
     pub history: Duration,
+    /// Where the role shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The role, shared by its tasks and its service.
@@ -102,6 +106,8 @@ pub struct Nodes {
     /// The same for results of nodes that are not in their ticket.
     not_in_ticket: Sparingly,
     recorder: Recorder,
+    figures: figures::Figures,
+    health: RoleHealth,
 }
 
 /// Batches of results taken from the bus at once: those that are being stored, and as many that are being verified meanwhile.
@@ -131,8 +137,19 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, notification_bus, identity, database, tenure, clock, server, publisher, heartbeat, history } =
-        options;
+    let Options {
+        bus,
+        notification_bus,
+        identity,
+        database,
+        tenure,
+        clock,
+        server,
+        publisher,
+        heartbeat,
+        history,
+        health,
+    } = options;
     let leading = Some((tenure.clone(), database.clone()));
     let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
     let restored = storage::restore(&database, clock.now()).await?;
@@ -170,6 +187,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
         recorder: Recorder::default(),
+        figures: figures::Figures::default(),
+        health: health.clone(),
     });
     nodes.resume(stored_policy).await?;
     nodes.honour_revocations().await?;
@@ -182,19 +201,31 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     for (lane, parcels, bus) in lanes {
         let waiting = restored.outbox.iter().filter(|parcel| parcel.lane == lane.as_str()).cloned().collect();
         let sender = Sender { lane, rpc: nodes.rpc.clone(), bus: bus.clone(), database: database.clone() };
-        tasks.spawn(sender.run(waiting, parcels, lanes_stopping.clone()));
+        let work = sender.run(waiting, parcels, lanes_stopping.clone());
+        // It may wait for something to send, or for whoever takes it, as long as that takes.
+        tasks.spawn(health.watched(lane.loop_name(), None, stop.clone(), work));
     }
     let mut serving = Vec::new();
     serving.push(Secured::serve_rpc(&bus, Topic::Nodes, &server, identity.clone(), Arc::new(nodes.clone())).await?);
     serving.push(
         Secured::serve_work(&bus, Topic::Results, None, RESULTS_AT_ONCE, identity, Arc::new(nodes.clone())).await?,
     );
-    tasks.spawn(publisher::run(nodes.clone(), to_publish, stop.clone()));
-    tasks.spawn(publisher::heartbeats(nodes.clone(), heartbeat, stop.clone()));
-    tasks.spawn(policy::keep_asking(nodes.clone(), stop.clone()));
-    tasks.spawn(revocation::watch(nodes.clone(), stop.clone()));
-    tasks.spawn(timers::run(nodes.clone(), stop.clone()));
-    tasks.spawn(timers::trim(nodes, history, stop.clone()));
+    let watched = Some(TURN_LIMIT);
+    health.expects_heartbeat(heartbeat * 15);
+    let work = publisher::run(nodes.clone(), to_publish, stop.clone());
+    tasks.spawn(health.watched("publications", watched, stop.clone(), work));
+    let work = publisher::heartbeats(nodes.clone(), heartbeat, stop.clone());
+    tasks.spawn(health.watched("heartbeats", watched, stop.clone(), work));
+    let work = policy::keep_asking(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("policy", Some(TURN_LIMIT * 2), stop.clone(), work));
+    let work = revocation::watch(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("revocations", watched, stop.clone(), work));
+    let work = timers::run(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("timers", watched, stop.clone(), work));
+    let work = figures::keep(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("figures", watched, stop.clone(), work));
+    let work = timers::trim(nodes, history, stop.clone());
+    tasks.spawn(health.watched("trim", None, stop.clone(), work));
     tasks.close();
     Ok(Running { tasks, stop, stop_lanes, serving })
 }

@@ -87,6 +87,7 @@ struct Answer {
 /// Asks for the policy every minute, so that a lost publication is repaired.
 pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
+        crate::telemetry::health::turn();
         // Checks publishes when it starts; asking is for when that was lost.
         let has_policy = nodes.world.lock().await.policy.is_some();
         let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };

@@ -13,6 +13,7 @@ use crate::nodes::world::World;
 use crate::protocol::{Delta, Heartbeat, Snapshot};
 use crate::rpc::RpcError;
 use crate::security::{DocumentKind, SignedDocument};
+use crate::telemetry::health;
 
 /// How long after it was said a publication may still be believed, at most; never beyond the lease.
 pub const VALID_FOR: Duration = Duration::from_secs(10);
@@ -37,6 +38,7 @@ pub fn queue() -> (mpsc::Sender<Publication>, mpsc::Receiver<Publication>) {
 /// Sends publications until `stop`.
 pub async fn run(nodes: Arc<Nodes>, mut publications: mpsc::Receiver<Publication>, stop: CancellationToken) {
     loop {
+        health::turn();
         let publication = tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -46,7 +48,11 @@ pub async fn run(nodes: Arc<Nodes>, mut publications: mpsc::Receiver<Publication
             None => return,
             Some(Publication::Delta(delta)) => nodes.publish("pool_delta", DocumentKind::Delta, &delta).await,
             Some(Publication::Heartbeat(heartbeat)) => {
-                nodes.publish("pool_heartbeat", DocumentKind::Heartbeat, &heartbeat).await
+                let said = nodes.publish("pool_heartbeat", DocumentKind::Heartbeat, &heartbeat).await;
+                if said.is_ok() {
+                    health::heartbeat();
+                }
+                said
             }
         };
         if let Err(error) = published {
@@ -65,6 +71,7 @@ pub async fn heartbeats(nodes: Arc<Nodes>, interval: Duration, stop: Cancellatio
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        health::turn();
         let world = nodes.world.lock().await;
         nodes.say_heartbeat(&world);
     }

@@ -214,7 +214,9 @@ impl Nodes {
             results.iter().map(|result| (result.node.clone(), result.status)).collect();
         let stored = ResultsStored { run: &common.run, batch: ticket.batch, outcomes: &outcomes };
         let told = to_body(&("results_stored", stored));
-        metrics::counter!("spice_nodes_results_total").increment(outcomes.len() as u64);
+        for status in outcomes.values() {
+            self.figures.stored(*status);
+        }
         stage.seen.push((request_id.clone(), ticket.deadline.plus(REMEMBER)));
         let mut rebooted: BTreeSet<NodeName> = BTreeSet::new();
         let mut rows = Rows::default();

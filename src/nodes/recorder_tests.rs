@@ -107,6 +107,8 @@ pub(in crate::nodes) async fn lab() -> Lab {
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
         recorder: Recorder::default(),
+        figures: crate::nodes::figures::Figures::default(),
+        health: crate::telemetry::health::Health::default().role("nodes"),
     });
     Lab { nodes, database, clock, events, good, stolen, _folder: folder }
 }

@@ -50,6 +50,15 @@ impl Lane {
             Self::Notifications => "notifications",
         }
     }
+
+    /// What the loop that empties it is called.
+    #[must_use]
+    pub fn loop_name(self) -> &'static str {
+        match self {
+            Self::Events => "outbox_events",
+            Self::Notifications => "outbox_notifications",
+        }
+    }
 }
 
 /// Something that must be sent.

@@ -162,6 +162,7 @@ impl Nodes {
         for member in pool.members.values() {
             *levels.entry(member.level.as_str()).or_default() += 1;
         }
+        let (oldest_evidence, expiring) = self.figures.of_pool(name, self.clock.now());
         let mut shown = json!({
             "name": name,
             "mode": pool.mode,
@@ -171,6 +172,8 @@ impl Nodes {
             "untrusted": levels["untrusted"],
             "unknown": levels["unknown"],
             "overridden": pool.members.values().filter(|member| member.overridden).count(),
+            "oldest_evidence_s": oldest_evidence,
+            "expiring": expiring,
         });
         if with_members {
             let members: BTreeMap<_, _> = pool
@@ -200,6 +203,8 @@ impl Nodes {
             "record_entries": world.record_head.0,
             "record_head": world.record_head.1,
             "pools": pools,
+            "results": self.figures.results(),
+            "health": self.health.report().details,
             "unsigned_admin": self.identity.unsigned_admin,
             "key_id": self.identity.key.key_id(),
             "key_fault": self.identity.own_key_fault(),

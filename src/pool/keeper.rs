@@ -18,6 +18,7 @@ use crate::protocol::Snapshot;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, RpcError};
 use crate::security::{Revocations, Vouch};
+use crate::telemetry::health;
 
 /// Changes that only extend trust are written at the latest after this time.
 const LAZY: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ impl Keeper {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            health::turn();
             let (soonest, latest) = write_between(self.unwritten_since, self.hurry, self.wrote_at, self.coalesce);
             tokio::select! {
                 biased;
@@ -288,7 +290,11 @@ impl Keeper {
         if let Some(heard) = self.agreed.take() {
             let heard = heard.not_after(self.alive.as_ref());
             match tokio::task::block_in_place(|| self.files.write_alive(version, &heard)) {
-                Ok(()) => self.alive = Some(heard),
+                Ok(()) => {
+                    metrics::gauge!("spice_pool_last_heartbeat_timestamp_seconds").set(heard.utc.0 as f64 / 1000.0);
+                    health::heartbeat();
+                    self.alive = Some(heard);
+                }
                 Err(error) => {
                     metrics::counter!("spice_pool_write_failures_total").increment(1);
                     tracing::error!(%error, "pool.alive cannot be written");

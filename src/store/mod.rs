@@ -12,6 +12,7 @@ mod examine;
 mod health;
 mod kind;
 pub mod lease;
+mod probe;
 mod schema;
 mod watch;
 

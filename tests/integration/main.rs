@@ -45,6 +45,7 @@ mod lab_oslo;
 mod lab_peer;
 mod news;
 mod oat;
+mod operations;
 mod plugins;
 mod proxy;
 mod recast;

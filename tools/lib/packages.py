@@ -26,8 +26,10 @@ PRESENT = {
     ),
     "monitoring-plugins-basic": lambda: os.path.exists("/usr/lib/nagios/plugins/check_dummy"),
     "openssl": lambda: bool(shutil.which("openssl")),
+    "prometheus": lambda: bool(shutil.which("promtool")),
     "python3-venv": lambda: bool(importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")),
     "rabbitmq-server": lambda: bool(glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")),
+    "systemd": lambda: bool(shutil.which("systemd-analyze")),
 }
 
 

@@ -129,7 +129,8 @@ impl App {
                     let notifications = self.transports.bus(settings, Transport::Notifications)?;
                     let database = self.database(settings, crate::config::Role::Nodes, "nodes").await?;
                     let vitals = self.vitals("nodes", &database);
-                    let role = led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server, vitals);
+                    let role =
+                        led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server, vitals);
                     self.running.push(Running::Led(role.await.context("starting role nodes")?));
                 }
                 Role::Checks => {
@@ -164,7 +165,7 @@ impl App {
         &mut self,
         settings: &Settings,
         role: crate::config::Role,
-        name: &str,
+        name: &'static str,
     ) -> anyhow::Result<Database> {
         use anyhow::Context;
         let opened = Database::open(settings.database.connection(role).reveal(), name).await;

@@ -102,19 +102,23 @@ impl Led {
     ///
     /// # Errors
     /// When the role was free and could not be started. Later failures are logged, and it is tried again.
-    pub async fn begin(
-        vitals: Vitals,
-        candidate: Candidate,
-        database: Database,
-        start: Start,
-    ) -> anyhow::Result<Self> {
+    pub async fn begin(vitals: Vitals, candidate: Candidate, database: Database, start: Start) -> anyhow::Result<Self> {
         let role = vitals.role();
         let (phase, watched) = watch::channel(Phase::Standby { active: None });
         let (first, begun) = oneshot::channel();
         let stop = CancellationToken::new();
         let health = vitals.life();
-        let supervisor =
-            Supervisor { role, vitals, health, candidate, database, start, stop: stop.clone(), phase, first: Some(first) };
+        let supervisor = Supervisor {
+            role,
+            vitals,
+            health,
+            candidate,
+            database,
+            start,
+            stop: stop.clone(),
+            phase,
+            first: Some(first),
+        };
         // Should this future be dropped, so is the role.
         let dropped = stop.clone().drop_guard();
         let task = tokio::spawn(supervisor.run());

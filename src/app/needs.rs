@@ -63,7 +63,10 @@ fn ask(name: &'static str, database: Database, stop: CancellationToken) -> watch
             let asked = std::time::Instant::now();
             let answer = tokio::time::timeout(ASK_EVERY, database.probe()).await;
             let fault = match answer {
-                Ok(Ok(())) => None,
+                // Reading works where the disk is full; what was last tried to store says more.
+                Ok(Ok(())) => database.health().trouble().map(|trouble| {
+                    display_safe(&format!("it takes nothing ({}): {}", trouble.reason.as_str(), trouble.error))
+                }),
                 Ok(Err(error)) => Some(display_safe(&error.to_string())),
                 Err(_) => Some(format!("it does not answer within {} s", ASK_EVERY.as_secs())),
             };

@@ -190,7 +190,8 @@ impl Found {
             let faults = key.into_iter().chain(texts(status, "/trust_store/faults"));
             let database = database(role, status);
             // The role says of its database what is known from asking it; what was tried says more.
-            let own = texts(status, "/health/faults").filter(|fault| database.is_none() || !fault.starts_with("database"));
+            let own =
+                texts(status, "/health/faults").filter(|fault| database.is_none() || !fault.starts_with("database"));
             for fault in faults.chain(own) {
                 self.service(format!("role {role}: {fault}"));
             }

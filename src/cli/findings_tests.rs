@@ -98,3 +98,19 @@ fn trust_that_runs_out_and_a_deaf_pool_cache_are_told_before_they_matter() {
     answers.pool_file = Some(PoolFile { age_s: 700 });
     assert!(said(&of(&answers), About::Service).contains("are unknown to the scheduler here;"));
 }
+
+#[test]
+fn a_database_in_trouble_is_told_once_and_so_are_readers_that_know_a_higher_epoch() {
+    let mut answers = healthy();
+    if let Ok(nodes) = &mut answers.nodes {
+        nodes["database"] = json!({"up": false, "reason": "full", "error": "disk is full", "for_s": 7});
+        nodes["health"] = json!({"faults": ["database: it does not answer within 5 s", "broker: away: refused"]});
+        nodes["epoch_known_by_readers"] = json!(8);
+    }
+    let found = of(&answers);
+    let service = said(&found, About::Service);
+    for part in ["nodes CANNOT USE ITS DATABASE (full, for 7 s): disk is full", "broker: away", "know epoch 8"] {
+        assert!(service.contains(part), "{part}: {service}");
+    }
+    assert_eq!(found.len(), 3, "{found:?}");
+}

@@ -77,7 +77,7 @@ impl Nodes {
 
 impl Changes {
     fn note(&mut self, entry: &Entry, (old, new): (&Rules, &Rules), now: Timestamp) {
-        let targeting = new.targeting(&entry.name, &entry.labels);
+        let targeting = new.targeting(&entry.name, &entry.labels, &entry.placement);
         let levels = |rules: &Rules, targeting: &[_]| -> BTreeMap<PoolName, Level> {
             let mut trust: NodeTrust = entry.trust.clone();
             let verdicts = trust.review(rules, targeting, now).verdicts;

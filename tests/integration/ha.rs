@@ -14,7 +14,7 @@ use crate::lab::eventually;
 const TAKEOVER_BAR: Duration = Duration::from_secs(5);
 
 /// The lease of a role: holder and epoch.
-pub async fn lease(cloud: &Cloud, role: &str) -> (String, i64) {
+pub async fn lease(cloud: &Cloud, role: &'static str) -> (String, i64) {
     use sqlx::Row;
     let connection = format!("sqlite://{}/spice-{role}.sqlite", cloud.state().display());
     let database = Database::open(&connection, role).await.unwrap();

@@ -34,7 +34,7 @@ async fn broken(cloud: &Cloud, arguments: &[&str]) -> String {
 }
 
 /// Changes the database behind the service's back.
-async fn tamper(cloud: &Cloud, role: &str, statement: &'static str) {
+async fn tamper(cloud: &Cloud, role: &'static str, statement: &'static str) {
     let file = cloud.state().join(format!("spice-{role}.sqlite"));
     let database = spice::store::Database::open(&format!("sqlite://{}", file.display()), role).await.unwrap();
     let mut changes = database.begin().await.unwrap();

@@ -29,7 +29,7 @@
 //!    under the next attempt ([`checks::losses`], [`checks::recast`]).
 //! 3. [`adapter::service`] verifies the ticket, lets [`adapter::runner`] drive the provider, and hands results over with
 //!    the ticket as they come. The batch is acknowledged when the broker has stored its results.
-//! 4. [`nodes::results`] verifies ticket and signer, folds each result into what is remembered of the node
+//! 4. [`nodes::results`] verifies ticket and signer; [`nodes::recorder`] folds each result into what is remembered of the node
 //!    ([`trust`]), and stages what follows: history, entries of the record, messages to be sent.
 //! 5. [`nodes::commit`] writes all of it in one transaction; only then is it in force, published and acknowledged.
 //! 6. A signed delta reaches every [`pool`] cache, which writes the file; the filter in nova-scheduler sees that the file

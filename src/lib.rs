@@ -47,6 +47,8 @@
 //! - **Results are stored in groups**: while one transaction is written, batches that arrive are verified and wait, and the next one takes up to
 //!   sixteen of them: what a transaction costs is mostly waiting for the disk. Rows are written while those after them are made
 //!   ([`nodes::rows`]). Beginning the next transaction before the first is committed would be faster still, and build on what may yet fail.
+//! - **SQLite's log is carried over into the file beside the commits**, on a connection of its own: left to SQLite, every few thousandth page
+//!   makes one commit wait for all before it. Only the last pages are done while nobody writes, so that the log can begin anew.
 //! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning. Its
 //!   index by node begins anew in every block of results, so that a batch writes few pages of it; asking for a node's results looks into
 //!   one block after the other, the newest first.

@@ -1,13 +1,18 @@
 //! The database: connection, migrations, transactions. What the rows mean belongs to the role that owns the table.
 
+mod checkpoint;
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, Row, Transaction};
+
+use checkpoint::Checkpoints;
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +39,14 @@ pub enum StoreError {
 }
 
 /// How many rows are written with one statement, the most first; 1 so that there is no rest.
-const ROWS_AT_ONCE: [usize; 5] = [500, 100, 20, 5, 1];
+const ROWS_AT_ONCE: [usize; 6] = [1000, 200, 100, 20, 5, 1];
 
+/// Room that is made for the text of a row at first, in bytes.
+const BODY: usize = 1024;
 /// Connections for reading.
 const READERS: u32 = 3;
-/// Pages of 4 KiB in SQLite's log before they are carried over into the file: so many that what changes often is carried over once for many
-/// changes of it, and so few that the commit which has to do it does not wait long.
-const SQLITE_CHECKPOINT_PAGES: u32 = 4000;
+/// Pages of 4 KiB in SQLite's log before a commit carries them over into the file: more than there should ever be, see [`checkpoint`].
+const SQLITE_CHECKPOINT_PAGES: u32 = 64_000;
 /// What SQLite's writer keeps of the file in memory, in KiB: the nodes of a cloud, so that they are not read again for every change.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 
@@ -51,11 +57,13 @@ pub struct Database {
     /// again; and what it keeps in memory stays good, which a change through another connection would make worthless.
     writer: AnyPool,
     reader: AnyPool,
+    checkpoints: Arc<Checkpoints>,
 }
 
 /// One transaction; dropped without [`Changes::commit`] it changes nothing.
 pub struct Changes {
     transaction: Transaction<'static, Any>,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl Database {
@@ -86,7 +94,9 @@ impl Database {
         let writer = sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection).await?;
         sqlx::migrate!("src/store/migrations").run(&writer).await?;
         let reader = sqlite_pool(READERS, 2 * 1024).connect(&connection).await?;
-        Ok(Self { writer, reader })
+        let beside = sqlite_pool(1, 2 * 1024).connect(&connection).await?;
+        let checkpoints = Arc::new(Checkpoints::start(beside, writer.clone()));
+        Ok(Self { writer, reader, checkpoints })
     }
 
     /// Begins a transaction.
@@ -94,7 +104,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Changes, StoreError> {
-        Ok(Changes { transaction: self.writer.begin().await? })
+        Ok(Changes { transaction: self.writer.begin().await?, checkpoints: self.checkpoints.clone() })
     }
 
     /// For reading.
@@ -143,6 +153,7 @@ impl Database {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.checkpoints.stop();
         self.reader.close().await;
         self.writer.close().await;
     }
@@ -200,7 +211,9 @@ impl Changes {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+        self.transaction.commit().await?;
+        self.checkpoints.committed();
+        Ok(())
     }
 }
 
@@ -252,7 +265,11 @@ impl From<i64> for Argument<'_> {
 /// `value` as the JSON text of a body column. Our own types always serialise; should one not, the text says so and loading
 /// will name the row.
 pub fn to_body<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| format!("not serialisable: {error}"))
+    // Most rows are some hundred bytes long: grown from nothing, each would be copied several times.
+    let mut body = Vec::with_capacity(BODY);
+    let written = serde_json::to_writer(&mut body, value).map_err(|error| error.to_string());
+    let text = written.and_then(|()| String::from_utf8(body).map_err(|error| error.to_string()));
+    text.unwrap_or_else(|error| format!("not serialisable: {error}"))
 }
 
 /// The body of a row of (key, body).

@@ -14,4 +14,4 @@ pub use outcome::{NodeResult, Status};
 pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
 pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
 pub use targets::{TargetMatcher, TargetsError};
-pub use ticket::{RunOrder, Ticket, TicketRef};
+pub use ticket::{RunOrder, Ticket, TicketRef, run_text};

@@ -30,7 +30,7 @@
 //!    under the next attempt ([`checks::losses`], [`checks::recast`]).
 //! 3. [`adapter::service`] verifies the ticket, lets [`adapter::runner`] drive the provider, and hands results over with
 //!    the ticket as they come. The batch is acknowledged when the broker has stored its results.
-//! 4. [`nodes::results`] verifies ticket and signer, folds each result into what is remembered of the node
+//! 4. [`nodes::results`] verifies ticket and signer; [`nodes::recorder`] folds each result into what is remembered of the node
 //!    ([`trust`]), and stages what follows: history, entries of the record, messages to be sent.
 //! 5. [`nodes::commit`] writes all of it in one transaction; only then is it in force, published and acknowledged.
 //! 6. A signed delta reaches every [`pool`] cache, which writes the file; the filter in nova-scheduler sees that the file
@@ -48,6 +48,8 @@
 //! - **Results are stored in groups**: while one transaction is written, batches that arrive are verified and wait, and the next one takes up to
 //!   sixteen of them: what a transaction costs is mostly waiting for the disk. Rows are written while those after them are made
 //!   ([`nodes::rows`]). Beginning the next transaction before the first is committed would be faster still, and build on what may yet fail.
+//! - **SQLite's log is carried over into the file beside the commits**, on a connection of its own: left to SQLite, every few thousandth page
+//!   makes one commit wait for all before it. Only the last pages are done while nobody writes, so that the log can begin anew.
 //! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning. Its
 //!   index by node begins anew in every block of results, so that a batch writes few pages of it; asking for a node's results looks into
 //!   one block after the other, the newest first.

@@ -15,6 +15,7 @@ pub struct Entry {
     /// Its name.
     pub name: NodeName,
     /// What targets can ask for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Where Nova has it.
     #[serde(default, skip_serializing_if = "Placement::is_empty")]

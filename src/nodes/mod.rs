@@ -3,8 +3,8 @@
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
 //! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask, [`views`] and `why` what
-//! they are shown. [`publisher`] and [`outbox`] tell the others.
+//! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`rows`] are written while those after them are made,
+//! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others.
 
 pub mod commit;
 pub mod entry;

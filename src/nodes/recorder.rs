@@ -181,10 +181,12 @@ impl Nodes {
             self.recorder.succeeded(size);
             return;
         };
-        let results = last_result - world.last_result;
-        let committed = async { self.complete(world, stage, writing.finish().await?, results).await };
-        let outcome = committed.await.map_err(RpcError::internal);
+        let (sealed, last) = self.seal(world, &mut stage);
+        writing.write(last);
+        let outcome = writing.commit().await.map_err(RpcError::internal);
         if outcome.is_ok() {
+            world.last_result = last_result;
+            self.take_effect(world, stage, sealed);
             self.recorder.succeeded(size);
         }
         answer(answers.into_iter(), &outcome);

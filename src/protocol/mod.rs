@@ -16,4 +16,4 @@ pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, 
 pub use preview::{Candidate, LevelChange, Preview};
 pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
 pub use targets::{Placement, TargetMatcher, TargetsError, Traits};
-pub use ticket::{RunOrder, Ticket, TicketRef};
+pub use ticket::{RunOrder, Ticket, TicketRef, run_text};

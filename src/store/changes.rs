@@ -19,7 +19,7 @@ use super::error::Reason;
 use super::{Argument, Database, Kind, StoreError};
 
 /// How many rows are written with one statement, the most first; 1 so that there is no rest.
-const ROWS_AT_ONCE: [usize; 5] = [500, 100, 20, 5, 1];
+const ROWS_AT_ONCE: [usize; 6] = [1000, 200, 100, 20, 5, 1];
 /// Bytes of arguments in one statement of several rows, at most: well below what a server takes.
 const BYTES_AT_ONCE: usize = 2 * 1024 * 1024;
 /// How often a transaction is tried.
@@ -156,6 +156,9 @@ impl Changes {
         let outcome = self.database.noted(outcome);
         if outcome.is_ok() {
             self.database.health().recovered();
+            if let Some(checkpoints) = &self.database.checkpoints {
+                checkpoints.committed();
+            }
         }
         outcome
     }

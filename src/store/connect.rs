@@ -12,9 +12,8 @@ use super::{Kind, StoreError};
 
 /// Connections for reading.
 const READERS: u32 = 3;
-/// Pages of 4 KiB in SQLite's log before they are carried over into the file: so many that what changes often is carried over once for many
-/// changes of it, and so few that the commit which has to do it does not wait long.
-const SQLITE_CHECKPOINT_PAGES: u32 = 4000;
+/// Pages of 4 KiB in SQLite's log before a commit carries them over into the file: more than there should ever be, see [`super::checkpoint`].
+const SQLITE_CHECKPOINT_PAGES: u32 = 64_000;
 /// What SQLite's writer keeps of the file in memory, in KiB: the nodes of a cloud, so that they are not read again for every change.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 /// What a reader keeps.
@@ -120,6 +119,11 @@ pub(super) async fn writer(connection: &Connection) -> Result<AnyPool, StoreErro
 /// Connections for reading.
 pub(super) async fn readers(connection: &Connection) -> Result<AnyPool, StoreError> {
     pool(connection, READERS, READER_CACHE_KIB).await
+}
+
+/// A connection beside those that work.
+pub(super) async fn beside(connection: &Connection) -> Result<AnyPool, StoreError> {
+    pool(connection, 1, READER_CACHE_KIB).await
 }
 
 async fn pool(connection: &Connection, count: u32, cache_kib: u32) -> Result<AnyPool, StoreError> {

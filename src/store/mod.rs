@@ -5,6 +5,7 @@
 
 mod argument;
 mod changes;
+mod checkpoint;
 mod connect;
 mod connection;
 mod error;
@@ -25,6 +26,8 @@ use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{AnyPool, Row};
 
+use checkpoint::Checkpoints;
+
 pub use argument::Argument;
 pub use changes::{Changes, Guard};
 pub use connection::Connection;
@@ -33,6 +36,9 @@ pub use examine::Examination;
 pub use health::{Health, Trouble};
 pub use kind::Kind;
 pub use schema::known_version;
+
+/// Room that is made for the text of a row at first, in bytes.
+const BODY: usize = 1024;
 
 /// A database with the current schema.
 #[derive(Debug, Clone)]
@@ -44,6 +50,8 @@ pub struct Database {
     reader: AnyPool,
     kind: Kind,
     guard: Option<Arc<Guard>>,
+    /// SQLite's.
+    checkpoints: Option<Arc<Checkpoints>>,
     shared: Arc<Shared>,
 }
 
@@ -92,7 +100,11 @@ impl Database {
             watch: std::sync::OnceLock::new(),
         });
         let (writer, reader) = (connect::writer(&connection).await?, connect::readers(&connection).await?);
-        let database = Self { writer, reader, kind: connection.kind, guard: None, shared };
+        let checkpoints = match connection.kind {
+            Kind::Sqlite => Some(Arc::new(Checkpoints::start(connect::beside(&connection).await?, writer.clone()))),
+            Kind::MySql => None,
+        };
+        let database = Self { writer, reader, kind: connection.kind, guard: None, checkpoints, shared };
         database.forget_old_commits().await?;
         let _ = database.shared.watch.set(watch::start(&database));
         Ok(database)
@@ -200,6 +212,9 @@ impl Database {
 
     /// Closes all connections.
     pub async fn close(&self) {
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.stop();
+        }
         self.reader.close().await;
         self.writer.close().await;
     }
@@ -208,7 +223,11 @@ impl Database {
 /// `value` as the JSON text of a body column. Our own types always serialise; should one not, the text says so and loading
 /// will name the row.
 pub fn to_body<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| format!("not serialisable: {error}"))
+    // Most rows are some hundred bytes long: grown from nothing, each would be copied several times.
+    let mut body = Vec::with_capacity(BODY);
+    let written = serde_json::to_writer(&mut body, value).map_err(|error| error.to_string());
+    let text = written.and_then(|()| String::from_utf8(body).map_err(|error| error.to_string()));
+    text.unwrap_or_else(|error| format!("not serialisable: {error}"))
 }
 
 /// The body of a row of (key, body).

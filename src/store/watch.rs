@@ -19,7 +19,14 @@ pub(super) fn start(database: &Database) -> AbortOnDropHandle<()> {
         loop {
             tokio::time::sleep(PERIOD).await;
             let Some(shared) = shared.upgrade().filter(|_| !reader.is_closed()) else { return };
-            let database = Database { writer: writer.clone(), reader: reader.clone(), kind, guard: None, shared };
+            let database = Database {
+                writer: writer.clone(),
+                reader: reader.clone(),
+                kind,
+                guard: None,
+                checkpoints: None,
+                shared,
+            };
             look(&database).await;
         }
     }))

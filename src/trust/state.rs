@@ -23,6 +23,7 @@ const CLOSED_KEPT: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// When its ticket was issued: when the run began.
     pub issued_at: Timestamp,
@@ -47,6 +48,7 @@ pub struct Pass {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// When its ticket was issued.
     pub began_at: Timestamp,
@@ -89,8 +91,10 @@ pub struct ClosedRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// Which attempt of the run.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
     pub attempt: i64,
     /// The outcome that stands under this key.
     pub status: Status,
@@ -105,6 +109,7 @@ pub struct Shown {
     /// When it arrived.
     pub recorded_at: Timestamp,
     /// Whether it is only the node's own word.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub self_reported: bool,
 }
 
@@ -124,11 +129,27 @@ pub struct CheckState {
     pub(super) closed: Vec<ClosedRun>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) closed_up_to: Option<RunOrder>,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(super) conflicts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shown: Option<Shown>,
     /// The keys of Checks under whose tickets anything was taken in, and when last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) tickets: BTreeMap<KeyId, Timestamp>,
+}
+
+fn first() -> i64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_first(attempt: &i64) -> bool {
+    *attempt == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl CheckState {

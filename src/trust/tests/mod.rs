@@ -12,6 +12,7 @@ mod oracle;
 mod recovery;
 mod registration;
 mod revocation;
+mod stored;
 
 use std::collections::BTreeMap;
 

@@ -70,6 +70,12 @@ impl Cache {
         (self.epoch, self.version)
     }
 
+    /// Nodes' time of day when it is `now` in steady time: this or later, if it is known.
+    #[must_use]
+    pub fn nodes_time(&self, now: Duration) -> Option<Timestamp> {
+        self.reckoning.theirs(now)
+    }
+
     /// The pools held; `None` before the first snapshot of the epoch.
     #[must_use]
     pub fn pools(&self) -> Option<&BTreeMap<PoolName, PoolState>> {

@@ -24,6 +24,8 @@ use crate::telemetry::health;
 const LAZY: Duration = Duration::from_secs(1);
 /// How often the trust store is looked at; it reads its directory at most every two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A file that states a time later than it is by more than this is written again; less is the way of a message.
+const CORRECT_FROM: Duration = Duration::from_secs(1);
 /// How often Nodes is told that its epoch is refused.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long after a failed snapshot the next one is asked for.
@@ -52,8 +54,6 @@ pub(super) struct Keeper {
     pub(super) wrote_at: Option<tokio::time::Instant>,
     /// The last heartbeat that agreed and is not yet in `pool.alive`.
     pub(super) agreed: Option<Moment>,
-    /// The moment `pool.alive` states.
-    pub(super) alive: Option<Moment>,
     /// When a snapshot is to be asked for.
     pub(super) snapshot_due: Option<tokio::time::Instant>,
     /// When Nodes is next told that its epoch is refused, if it is.
@@ -94,6 +94,7 @@ impl Keeper {
                 let received = Received { utc: moment.utc, steady: moment.boottime };
                 let heard = self.cache.heartbeat(&heartbeat, received);
                 if heard == Heard::Agrees {
+                    self.correct(&moment);
                     self.agreed = Some(moment);
                     // The file must hold what the heartbeat agrees with before `pool.alive` says so.
                     self.write().await;
@@ -106,6 +107,15 @@ impl Keeper {
             },
         };
         self.take_note(heard);
+    }
+
+    /// Has the file written again where a clock that has been set since made it state a later time than it is: readers would take nodes as
+    /// expired for as long as nothing changes.
+    fn correct(&mut self, now: &Moment) {
+        let now = now.clone().not_behind(self.cache.nodes_time(now.boottime));
+        if self.written.as_ref().is_some_and(|written| written.is_ahead_of(&now, CORRECT_FROM)) {
+            self.unwritten_since.get_or_insert_with(tokio::time::Instant::now);
+        }
     }
 
     /// Takes back what keys that are revoked now have said, if the trust store changed.
@@ -130,7 +140,7 @@ impl Keeper {
             (self.unwritten_since, self.agreed, self.hurry) = (None, None, false);
             let replaced = match Moment::now(self.clock.now()) {
                 Ok(moment) if !unknown.is_empty() => {
-                    let moment = moment.not_before(self.written.as_ref());
+                    let moment = moment.clone().not_behind(self.cache.nodes_time(moment.boottime));
                     self.files.write_pool((floor, 0), &unknown, &moment)
                 }
                 _ => self.files.remove_pool(),
@@ -272,7 +282,8 @@ impl Keeper {
             && let Some(pools) = self.cache.pools()
         {
             let Ok(moment) = Moment::now(self.clock.now()) else { return };
-            let moment = moment.not_before(self.written.as_ref());
+            let nodes_time = self.cache.nodes_time(moment.boottime);
+            let moment = moment.not_behind(nodes_time);
             let written = tokio::task::block_in_place(|| self.files.write_pool(version, pools, &moment));
             if let Err(error) = written {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);
@@ -288,12 +299,10 @@ impl Keeper {
             metrics::counter!("spice_pool_writes_total").increment(1);
         }
         if let Some(heard) = self.agreed.take() {
-            let heard = heard.not_after(self.alive.as_ref());
             match tokio::task::block_in_place(|| self.files.write_alive(version, &heard)) {
                 Ok(()) => {
                     metrics::gauge!("spice_pool_last_heartbeat_timestamp_seconds").set(heard.utc.0 as f64 / 1000.0);
                     health::heartbeat();
-                    self.alive = Some(heard);
                 }
                 Err(error) => {
                     metrics::counter!("spice_pool_write_failures_total").increment(1);

@@ -68,12 +68,16 @@ impl Reckoning {
         true
     }
 
+    /// Nodes' time of day when it is `now` in steady time: this or later. `None` before there was an answer.
+    #[must_use]
+    pub fn theirs(&self, now: Duration) -> Option<Timestamp> {
+        self.most_apart.map(|most| Timestamp(apart(now, Timestamp(0)).saturating_sub(most)))
+    }
+
     /// Whether something that nobody asked for is in time; `None` before there was an answer.
     pub fn hear(&mut self, stated: Stated, received: Duration) -> Option<bool> {
         let known = self.most_apart?;
-        // Their time of day when we got it, at the least.
-        let theirs = apart(received, Timestamp(0)).saturating_sub(known);
-        let in_time = !stated.is_void() && theirs <= stated.not_after.plus(MARGIN).0;
+        let in_time = !stated.is_void() && self.theirs(received)? <= stated.not_after.plus(MARGIN);
         if in_time {
             self.most_apart = Some(known.min(apart(received, stated.sent_at)));
         }
@@ -125,6 +129,9 @@ mod tests {
                 let (asked, said, received) = (at, at + there, at + there + back);
                 if reckoning.answer(clocks.stated(said, 4_000), clocks.steady(asked), clocks.steady(received)) {
                     fastest = fastest.min(back);
+                    let theirs = reckoning.theirs(clocks.steady(received)).unwrap();
+                    prop_assert!(theirs <= Timestamp(received + clocks.theirs), "later than it is");
+                    prop_assert!(theirs >= Timestamp(said + clocks.theirs), "earlier than they said themselves");
                 }
                 at = received + 1;
             }
@@ -168,5 +175,6 @@ mod tests {
     fn before_any_answer_nothing_is_reckoned() {
         let stated = Stated { sent_at: Timestamp(5), not_after: Timestamp(10) };
         assert_eq!(Reckoning::default().hear(stated, Duration::from_millis(7)), None);
+        assert_eq!(Reckoning::default().theirs(Duration::from_millis(7)), None);
     }
 }

@@ -122,7 +122,6 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         wrote_at: None,
         hurry: false,
         agreed: None,
-        alive: None,
         snapshot_due: Some(tokio::time::Instant::now()),
         tell_from: tokio::time::Instant::now(),
         tells: false,

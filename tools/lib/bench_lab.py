@@ -19,6 +19,9 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 START_S = 60
 """How long a role may take to start."""
 
+LED = ("checks", "nodes")
+"""Roles of which one instance is active: it must have its lease before it serves."""
+
 CONFIGURATION = """\
 [DEFAULT]
 transport_url = {url}
@@ -154,7 +157,8 @@ class Role:
             )
         self.pid = self.process.pid
         deadline = time.monotonic() + START_S
-        while " spiced: started " not in self.log.read_text(errors="replace"):
+        ready = " role is active" if name in LED else " spiced: started "
+        while ready not in self.log.read_text(errors="replace"):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"tools/bench: {name} did not start\n{self.log.read_text(errors='replace')}")
             time.sleep(0.05)

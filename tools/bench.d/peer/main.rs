@@ -1,9 +1,11 @@
-//! The Rust half of `tools/bench bus`, `results` and `latency`: a peer that serves, calls and notifies, and a cloud's worth of results.
+//! The Rust half of `tools/bench bus`, `results`, `latency` and `engine`: a peer that serves, calls and notifies, a cloud's worth of results, and an
+//! administrator with an adapter.
 //!
 //! As the programs do it: a server like `spiced` has a thread for each processor, a client like `spicectl` has one.
 //!
 //! It is driven by JSON lines on standard input and answers with one line each; it ends with its input.
 
+mod engine;
 mod results;
 mod rpc;
 
@@ -27,7 +29,9 @@ fn main() -> anyhow::Result<()> {
 
 async fn obey(arguments: &[String]) -> anyhow::Result<()> {
     let [part, url, rest @ ..] = arguments else {
-        bail!("usage: bench_peer serve|client URL | bench_peer results URL STATE_DIR NODES");
+        bail!(
+            "usage: bench_peer serve|client URL | bench_peer results URL STATE_DIR NODES | bench_peer engine URL STATE_DIR"
+        );
     };
     let (reader, mut commands) = mpsc::channel(1);
     std::thread::spawn(move || {
@@ -40,6 +44,7 @@ async fn obey(arguments: &[String]) -> anyhow::Result<()> {
     let mut peer: Box<dyn Peer> = match part.as_str() {
         "serve" => Box::new(rpc::Served::start(url).await?),
         "client" => Box::new(rpc::Caller::start(url).await?),
+        "engine" => Box::new(engine::Operator::start(url, rest).await?),
         "results" => Box::new(results::Cloud::start(url, rest).await?),
         other => bail!("there is no {other}"),
     };

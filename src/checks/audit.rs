@@ -139,8 +139,8 @@ pub async fn links(database: &Database, after: i64, limit: i64) -> Result<Vec<Li
 impl Checks {
     pub(super) async fn audit_list(&self, filter: AuditFilter) -> Result<Value, RpcError> {
         let limit = filter.limit.unwrap_or(MAX_PAGE);
-        let entries = links(&self.database, filter.after, limit).await.map_err(RpcError::internal)?;
-        let head = head(&self.database).await.map_err(RpcError::internal)?;
+        let entries = links(&self.database, filter.after, limit).await.map_err(RpcError::from)?;
+        let head = head(&self.database).await.map_err(RpcError::from)?;
         Ok(json!({ "entries": entries, "head": head }))
     }
 }

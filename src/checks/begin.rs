@@ -77,11 +77,11 @@ impl Checks {
         if ended.is_empty() {
             return Ok(());
         }
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         for run in &ended {
-            storage::save_run(&mut changes, run).await.map_err(RpcError::internal)?;
+            storage::save_run(&mut changes, run).await.map_err(RpcError::from)?;
         }
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         ended.into_iter().for_each(|run| state.runs.put_run(run));
         Ok(())
     }
@@ -123,20 +123,20 @@ impl Checks {
         sending: &[RunOrder],
         more_follow: bool,
     ) -> Result<(), RpcError> {
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let current = sending.first().copied().filter(|_| due.begins.is_none());
         // A slot ends the one before it, should that not have been sent out altogether.
         let over = sending.iter().filter(|order| Some(**order) != current || (nodes.is_empty() && !more_follow));
         let over: Vec<Run> = over.filter_map(|order| state.runs.sent_out(*order, self.clock.now())).collect();
         for run in &over {
-            storage::save_run(&mut changes, run).await.map_err(RpcError::internal)?;
+            storage::save_run(&mut changes, run).await.map_err(RpcError::from)?;
         }
         if let Some(slot) = due.begins {
-            storage::save_slot(&mut changes, &check.name, slot).await.map_err(RpcError::internal)?;
+            storage::save_slot(&mut changes, &check.name, slot).await.map_err(RpcError::from)?;
         }
         let part = Part { of: current, more_follow };
         let begun = self.stage(state, &mut changes, check, nodes, Cause::Schedule, part).await?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         over.into_iter().for_each(|run| state.runs.put_run(run));
         if let Some(slot) = due.begins {
             state.last_slots.insert(check.name.clone(), slot);
@@ -157,9 +157,9 @@ impl Checks {
             return Ok(None);
         }
         let check = state.registry.check(check)?.clone();
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let begun = self.stage(state, &mut changes, &check, nodes, cause, Part::WHOLE).await?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         Ok(self.send(state, begun))
     }
 
@@ -227,12 +227,12 @@ impl Checks {
                 timed_out: false,
                 ending: crate::checks::endings::Ending::default(),
             };
-            storage::save_batch(changes, &batch).await.map_err(RpcError::internal)?;
+            storage::save_batch(changes, &batch).await.map_err(RpcError::from)?;
             batches.push(batch);
         }
         run.total += i64::try_from(nodes.len()).unwrap_or(i64::MAX);
         run.sending = part.more_follow;
-        storage::save_run(changes, &run).await.map_err(RpcError::internal)?;
+        storage::save_run(changes, &run).await.map_err(RpcError::from)?;
         Ok(Some(Begun { run, batches }))
     }
 

@@ -71,9 +71,9 @@ impl Checks {
         let fault = fault.as_deref().map(crate::text::display_safe);
         let sign = Sign { instance: instance.clone(), incarnation, holding, fault, schema: schema.clone() };
         if state.adapters.announced(&adapter, sign, self.clock.monotonic()) {
-            let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
-            storage::save_schema(&mut changes, adapter.as_str(), &schema).await.map_err(RpcError::internal)?;
-            changes.commit().await.map_err(RpcError::internal)?;
+            let mut changes = self.database.begin().await.map_err(RpcError::from)?;
+            storage::save_schema(&mut changes, adapter.as_str(), &schema).await.map_err(RpcError::from)?;
+            changes.commit().await.map_err(RpcError::from)?;
             tracing::info!(adapter = %adapter, instance, "an adapter announced itself");
         }
         Ok(Value::Null)
@@ -101,7 +101,7 @@ impl Checks {
             }
             changes.commit().await
         };
-        saved.await.map_err(RpcError::internal)?;
+        saved.await.map_err(RpcError::from)?;
         let back = state.planner.silence.hear(&run.check, &stored.outcomes);
         if !back.is_empty() {
             // Should this fail, their next slots ask them; the outcomes that were reported are stored all the same.
@@ -118,13 +118,13 @@ impl Checks {
         state: &mut State,
         back: &BTreeMap<CheckName, BTreeSet<NodeName>>,
     ) -> Result<(), RpcError> {
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let wanted = |state: &State, check: &CheckName| {
             let nodes = back.get(check).into_iter().flatten();
             nodes.filter(|node| !state.runs.is_outstanding(check, node)).cloned().collect()
         };
         let begun = self.stage_at_once(state, &mut changes, wanted, Cause::NodeChange).await?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         for run in begun {
             self.send(state, Some(run));
         }
@@ -158,7 +158,7 @@ impl Checks {
         if !self.is_fresh(&state, caller)? {
             return Ok(Value::Null);
         }
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let begun = {
             let wanted = |_: &State, _: &CheckName| changed.nodes.iter().cloned().collect();
             self.stage_at_once(&mut state, &mut changes, wanted, Cause::NodeChange).await?
@@ -171,7 +171,7 @@ impl Checks {
         if let Err(error) = stored.await {
             // Nothing of it happened; its redelivery is fresh.
             state.news.undo(id);
-            return Err(RpcError::internal(error));
+            return Err(RpcError::from(error));
         }
         for run in begun {
             self.send(&mut state, Some(run));

@@ -253,19 +253,19 @@ impl Checks {
             return Ok(());
         }
         let number = state.policy_number + 1;
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
-        storage::save_registry(&mut changes, &state.registry, &next, number).await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
+        storage::save_registry(&mut changes, &state.registry, &next, number).await.map_err(RpcError::from)?;
         let difference = (&state.registry, &next);
         audit::save(&self.database, &mut changes, difference, author, number, self.clock.now())
             .await
-            .map_err(RpcError::internal)?;
+            .map_err(RpcError::from)?;
         let now = self.now();
         // Stored, so that a restart before the first slot does not begin to count anew.
         let scheduled_anew = next.scheduled_anew(&state.registry);
         for check in &scheduled_anew {
-            storage::save_slot(&mut changes, check, now.utc).await.map_err(RpcError::internal)?;
+            storage::save_slot(&mut changes, check, now.utc).await.map_err(RpcError::from)?;
         }
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         state.last_slots.extend(scheduled_anew.into_iter().map(|check| (check, now.utc)));
         state.registry = next;
         state.policy_number = number;

@@ -141,10 +141,10 @@ impl Checks {
         let ticket = Ticket { attempt: lost.attempt + 1, nodes, issued_at: now.utc, ..first };
         let signed = self.sign_ticket(&ticket)?;
         let Some((run, next)) = state.runs.next_attempt(lost.order, lost.batch, signed, loss) else { return Ok(()) };
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
-        storage::save_batch(&mut changes, &next).await.map_err(RpcError::internal)?;
-        storage::save_run(&mut changes, &run).await.map_err(RpcError::internal)?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
+        storage::save_batch(&mut changes, &next).await.map_err(RpcError::from)?;
+        storage::save_run(&mut changes, &run).await.map_err(RpcError::from)?;
+        changes.commit().await.map_err(RpcError::from)?;
         state.runs.put_run(run);
         state.runs.put_attempt(next);
         metrics::counter!("spice_checks_recast_total", "reason" => loss.as_str()).increment(1);

@@ -82,10 +82,10 @@ impl Checks {
                 unknown.join(", ")
             )));
         }
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let wanted = |_: &State, _: &CheckName| nodes.iter().cloned().collect();
         let begun = self.stage_at_once(&mut state, &mut changes, wanted, Cause::Request).await?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        changes.commit().await.map_err(RpcError::from)?;
         let told = begun.into_iter().filter_map(|run| {
             let order = self.send(&mut state, Some(run))?;
             let run = state.runs.run(order)?;

@@ -133,7 +133,7 @@ impl Nodes {
                 let same = (&policy.checks, &policy.pools) == (&current.checks, &current.pools);
                 if same && known.document.key_id != stored.document.key_id {
                     // Checks has another key: the old one may go, and this policy stays believed.
-                    self.keep_signed(&mut world, policy, stored).await.map_err(RpcError::internal)?;
+                    self.keep_signed(&mut world, policy, stored).await.map_err(RpcError::from)?;
                 }
                 return Ok(());
             }
@@ -141,7 +141,7 @@ impl Nodes {
         let number = policy.number;
         self.put_in_force(&mut world, Some((policy, stored)), rules, Some(&format!("policy {number}")))
             .await
-            .map_err(RpcError::internal)?;
+            .map_err(RpcError::from)?;
         tracing::info!(number, "a new policy is in force");
         Ok(())
     }

@@ -130,7 +130,7 @@ impl Nodes {
         let seen: HashSet<String> = match storage::seen(&self.database, &ids).await {
             Ok(seen) => seen.into_iter().collect(),
             Err(error) => {
-                return answer(group.into_iter().map(|waiting| waiting.answer), &Err(RpcError::internal(error)));
+                return answer(group.into_iter().map(|waiting| waiting.answer), &Err(RpcError::from(error)));
             }
         };
         let now = self.clock.now();
@@ -166,7 +166,7 @@ impl Nodes {
                     Ok(begun) => writing = Some(begun),
                     Err(error) => {
                         let others = group.map(|waiting| waiting.answer);
-                        return self::answer(std::iter::once(answer).chain(others), &Err(RpcError::internal(error)));
+                        return self::answer(std::iter::once(answer).chain(others), &Err(RpcError::from(error)));
                     }
                 }
             }
@@ -183,7 +183,7 @@ impl Nodes {
         };
         let (sealed, last) = self.seal(world, &mut stage);
         writing.write(last);
-        let outcome = writing.commit().await.map_err(RpcError::internal);
+        let outcome = writing.commit().await.map_err(RpcError::from);
         if outcome.is_ok() {
             world.last_result = last_result;
             self.take_effect(world, stage, sealed);

@@ -87,7 +87,7 @@ impl Nodes {
             return Err(RpcError::bad_request(format!("{} nodes at once; import at most {MAX_IMPORT}", nodes.len())));
         }
         let mut world = self.world.lock().await;
-        let tombstones = crate::nodes::storage::tombstones(&self.database).await.map_err(RpcError::internal)?;
+        let tombstones = crate::nodes::storage::tombstones(&self.database).await.map_err(RpcError::from)?;
         let now = self.clock.now();
         let mut stage = Stage::default();
         let mut fresh = BTreeSet::new();
@@ -128,7 +128,7 @@ impl Nodes {
         }
         if !fresh.is_empty() {
             stage.parcels.push(nodes_changed(&fresh, "new"));
-            self.commit(&mut world, stage).await.map_err(RpcError::internal)?;
+            self.commit(&mut world, stage).await.map_err(RpcError::from)?;
         }
         Ok(fresh.into_iter().collect())
     }
@@ -141,7 +141,7 @@ impl Nodes {
         let tombstone = Tombstone { name: name.clone(), deleted_at: now, trust: entry.trust.tombstone() };
         let mut stage = Stage { buried: vec![tombstone], ..Stage::default() };
         act(&mut stage, name, "deleted", "", caller, now);
-        self.commit(&mut world, stage).await.map_err(RpcError::internal)?;
+        self.commit(&mut world, stage).await.map_err(RpcError::from)?;
         Ok(Value::Null)
     }
 
@@ -233,7 +233,7 @@ impl Nodes {
         if ["released", "relabelled", "placed"].contains(&action) {
             stage.parcels.push(nodes_changed(&BTreeSet::from([name.clone()]), action));
         }
-        self.commit(&mut world, stage).await.map_err(RpcError::internal)?;
+        self.commit(&mut world, stage).await.map_err(RpcError::from)?;
         tracing::info!(node = %name, sender = caller.sender, action, reason, "an administrator acted on a node");
         Ok(world.nodes.get(name).map(|entry| self.show(&world, entry)).unwrap_or(json!(null)))
     }

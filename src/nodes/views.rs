@@ -146,7 +146,7 @@ impl Nodes {
         let limit = filter.limit.unwrap_or(100).clamp(1, MAX_RESULTS);
         let results = history::latest(&self.database, filter.node.as_ref(), filter.check.as_ref(), limit)
             .await
-            .map_err(RpcError::internal)?;
+            .map_err(RpcError::from)?;
         let row = |result: &crate::nodes::entry::StoredResult| {
             let mut row = json!(result);
             row["evidence_at"] = json!(result.evidence_at.to_string());

@@ -59,7 +59,7 @@ impl<'a> Told<'a> {
 impl Nodes {
     pub(super) async fn node_why(&self, why: Why) -> Result<Value, RpcError> {
         let at = why.at.unwrap_or_else(|| self.clock.now());
-        let entries = storage::record_of(&self.database, &why.name, at, LOOKED_AT).await.map_err(RpcError::internal)?;
+        let entries = storage::record_of(&self.database, &why.name, at, LOOKED_AT).await.map_err(RpcError::from)?;
         let told = Told::by(&entries);
         let world = self.world.lock().await;
         let entry = world.nodes.get(&why.name);
@@ -85,7 +85,7 @@ impl Nodes {
             let (seq, hash) = self.world.lock().await.record_head.clone();
             Head { seq, hash }
         };
-        let entries = record::links(&self.database, &filter).await.map_err(RpcError::internal)?;
+        let entries = record::links(&self.database, &filter).await.map_err(RpcError::from)?;
         Ok(json!({ "entries": entries, "head": head }))
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::bus::Failure;
+use crate::store::{Reason, StoreError};
 
 /// What sort of error it is: decides the exit code of `spicectl` and the class a Python caller sees in `exc_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +93,42 @@ impl RpcError {
     }
 }
 
+/// What a database refuses for a while may succeed later; whoever asked is told so, and what sort of trouble it is.
+impl From<StoreError> for RpcError {
+    fn from(error: StoreError) -> Self {
+        let reason = error.reason();
+        if matches!(error, StoreError::LeaseLost) {
+            return Self::unavailable("another process leads this role now; nothing was changed, ask again");
+        }
+        if reason.is_outage() || reason == Reason::Conflict {
+            // The database's own alarm is in the log already, once.
+            return Self::unavailable(format!(
+                "the service's database takes nothing now ({}); nothing was changed, try again",
+                reason.as_str()
+            ));
+        }
+        Self::internal(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trouble_with_the_database_is_told_as_such_and_a_fault_of_ours_is_not_told() {
+        let told = |error: StoreError| {
+            let error = RpcError::from(error);
+            (error.kind, error.message)
+        };
+        let (kind, message) = told(StoreError::Database(sqlx::Error::PoolTimedOut));
+        assert_eq!(kind, Kind::Unavailable);
+        assert!(message.contains("(lost)"), "{message}");
+        assert_eq!(told(StoreError::LeaseLost).0, Kind::Unavailable);
+        let (kind, message) = told(StoreError::Database(sqlx::Error::RowNotFound));
+        assert_eq!(kind, Kind::Internal);
+        assert!(!message.contains("row"), "{message}");
+    }
 
     #[test]
     fn a_kind_survives_the_wire() {

@@ -144,9 +144,9 @@ impl Cloud {
     fn spawn(&self, name: &str, arguments: &[&str], transport_url: &str) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.log(name)).unwrap();
         Command::new(env!("CARGO_BIN_EXE_spiced"))
-            .args(arguments)
             .arg("--config-file")
             .arg(self.dir.path().join("spice.conf"))
+            .args(arguments)
             .env("OS_DEFAULT__TRANSPORT_URL", transport_url)
             .stderr(log)
             .kill_on_drop(true)

@@ -90,13 +90,17 @@ async fn results_wait_while_the_database_is_away_and_count_when_it_is_back() {
     let cloud = with_a_distrusted_node(&fresh.configuration()).await;
     let run = cloud.admin(Topic::Checks, "check_run", json!({ "name": "attestation" })).await;
     server.order("kill").await;
-    eventually("both roles say so", async || {
-        let nodes = cloud.try_admin(Topic::Nodes, "status", json!({})).await;
-        let checks = cloud.try_admin(Topic::Checks, "status", json!({})).await;
-        [nodes, checks].iter().all(|status| status.as_ref().is_ok_and(|status| status["database"]["reason"] == "lost"))
+    // Whoever cannot ask the database does not know whether somebody else leads.
+    eventually("both roles say so and stand by", async || {
+        let said = cloud.logged("all");
+        ["the database cannot be used", "role is not active any more"]
+            .iter()
+            .all(|line| said.matches(line).count() == 2)
     })
     .await;
     server.order("restart").await;
+    eventually("both lead again", async || ["nodes", "checks"].iter().all(|role| cloud.times_active("all", role) == 2))
+        .await;
     eventually("the run is finished", async || {
         let shown = cloud.try_admin(Topic::Checks, "run_show", json!({ "run": run["run"] })).await;
         shown.is_ok_and(|shown| shown["finished"] == true)

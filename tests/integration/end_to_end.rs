@@ -25,7 +25,7 @@ async fn a_compromised_node_leaves_the_pool_and_returns_when_it_passes_again(clo
     cloud.await_in_file("node-7", 'u').await;
     cloud.await_in_file("node-8", 't').await;
     let why = cloud.admin(Topic::Nodes, "node_why", json!({ "name": "node-7" })).await;
-    assert!(why["pools"]["default"].as_str().unwrap().contains("check attestation failed"), "{why}");
+    assert!(why["pools"]["default"]["reason"].as_str().unwrap().contains("check attestation failed"), "{why}");
 
     cloud.oat.order(json!({ "level": { "node-7": "trusted" } })).await;
     cloud.attest().await;

@@ -16,6 +16,7 @@ mod bus_trouble;
 mod bus_trouble_broker;
 mod bus_trouble_deleted;
 mod bus_work;
+mod caches;
 mod chaos;
 mod chaos_lab;
 mod cli;

@@ -55,12 +55,12 @@ impl Cache {
         std::fs::metadata(self.folder.join("run/pool.alive")).and_then(|file| file.modified()).ok()
     }
 
-    /// Epoch and version of the file, and what it says of everybody.
-    fn content(&self) -> (Value, Value, Vec<(String, (char, u64))>) {
-        let file = self.folder.join("run/pool");
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let header: Value = text.lines().nth(1).and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
-        (header["epoch"].clone(), header["version"].clone(), pool_file(&file).into_iter().collect())
+    /// Epoch and version of the file, and all it says of nodes.
+    fn content(&self) -> (Value, Value, Vec<String>) {
+        let text = std::fs::read_to_string(self.folder.join("run/pool")).unwrap_or_default();
+        let mut lines = text.lines().skip(1);
+        let header: Value = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+        (header["epoch"].clone(), header["version"].clone(), lines.map(str::to_owned).collect())
     }
 }
 

@@ -76,6 +76,9 @@ Example:
         placed: Placed,
         #[command(flatten)]
         displaced: Displaced,
+        /// Take the node out of the reach of a required check, as it was shown under this id
+        #[arg(long, value_name = "ID")]
+        confirm: Option<String>,
     },
     /// Runs every check that is aimed at nodes for them now, as when they come back from being down
     #[command(after_help = "Example:\n  spicectl node check compute-1 compute-2")]
@@ -225,7 +228,7 @@ impl Verb {
             }
             // Taken care of before there was a session.
             Self::Import { .. } => return Ok(Exit::Done),
-            Self::Set { name, label, unset_label, no_labels, placed, displaced } => {
+            Self::Set { name, label, unset_label, no_labels, placed, displaced, confirm } => {
                 let node = session.nodes("node_show", json!({ "name": name })).await?;
                 let mut update = displaced.change(&node, placed)?;
                 if no_labels || !label.is_empty() || !unset_label.is_empty() {
@@ -235,6 +238,9 @@ impl Verb {
                     update.insert("labels".to_owned(), json!(labels));
                 }
                 update.insert("name".to_owned(), json!(name));
+                if let Some(id) = confirm {
+                    update.insert("confirm".to_owned(), json!(id));
+                }
                 ("node_update", Value::Object(update))
             }
             Self::Check { name } => {

@@ -166,7 +166,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Checks, "policy_get", Allowed::Nodes, Class::Call, "", "The newest policy, signed."),
     method(Topic::Nodes, "node_create", Allowed::Operator, Class::Call, "name, labels?, aggregates?, zone?, identity?", "Registers a node; it is unknown until checked."),
     method(Topic::Nodes, "node_import", Allowed::Operator, Class::Call, "nodes", "Registers many nodes; those that exist are left as they are."),
-    method(Topic::Nodes, "node_update", Allowed::Operator, Class::Call, "name, labels?, aggregates?, zone?", "Replaces a node's labels, aggregates or availability zone (\"\": none); what is not given stays."),
+    method(Topic::Nodes, "node_update", Allowed::Operator, Class::Call, "name, labels?, aggregates?, zone?, confirm?", "Replaces a node's labels, aggregates or availability zone (\"\": none); what is not given stays. Where a required check would not be aimed at it any more, an admin confirms that."),
     method(Topic::Nodes, "node_delete", Allowed::Operator, Class::Call, "name", "Removes a node; distrust of it stays as a tombstone."),
     method(Topic::Nodes, "node_list", Allowed::Reader, Class::Call, "pool?, level?, limit?, after?", "Nodes with their level in a pool."),
     method(Topic::Nodes, "node_show", Allowed::Reader, Class::Call, "name", "One node: levels, checks, boot, maintenance, override."),

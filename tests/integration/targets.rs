@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use spice::rpc::Kind;
 use spice::rpc::table::Topic;
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, object};
 use crate::lab::eventually;
 
 async fn runs_of(cloud: &Cloud, check: &str) -> Vec<Value> {
@@ -29,6 +29,57 @@ async fn register(cloud: &Cloud, name: &str, targets: Value) {
     cloud.admin(Topic::Checks, "check_create", json!({ "check": check })).await;
 }
 
+/// The id under which an administrator may confirm a change of a node, which is refused without it.
+async fn to_confirm(cloud: &Cloud, update: Value) -> String {
+    let refused = cloud.try_admin(Topic::Nodes, "node_update", update).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Conflict, "{}", refused.message);
+    let (_, id) = refused.message.split_once("--confirm ").unwrap_or_else(|| panic!("no id: {}", refused.message));
+    id.chars().take_while(char::is_ascii_hexdigit).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_relabels_a_node_out_of_a_required_check_without_an_administrators_word_for_it() {
+    let cloud = Cloud::one_process_each("").await;
+    cloud.await_adapter("openattestation").await;
+    let nodes = json!([{ "name": "node-1", "labels": { "tier": "gold", "rack": "r1" } }]);
+    cloud.admin(Topic::Nodes, "node_import", json!({ "nodes": nodes })).await;
+    known(&cloud, 1).await;
+    register(&cloud, "strict", json!({ "labels": { "tier": "gold" } })).await;
+    cloud.await_in_file("node-1", 't').await;
+
+    let created = std::process::Command::new(env!("CARGO_BIN_EXE_spicectl"))
+        .args(["--deployment", "test-cloud", "key", "create", "olga", "--role", "operator", "--dir"])
+        .arg(cloud.state())
+        .output()
+        .unwrap();
+    assert!(created.status.success(), "{created:?}");
+    let operator = cloud.as_holder_of("olga");
+    let ask = async |method: &str, args: Value| operator.call(Topic::Nodes, method, object(args)).await;
+    eventually("the trust store has the new key", async || ask("node_show", json!({ "name": "node-1" })).await.is_ok())
+        .await;
+    let silver = json!({ "name": "node-1", "labels": { "tier": "silver", "rack": "r1" } });
+    let id = to_confirm(&cloud, silver.clone()).await;
+    let with = |update: &Value, id: &str| {
+        let mut update = update.clone();
+        update["confirm"] = json!(id);
+        update
+    };
+    let refused = ask("node_update", with(&silver, &id)).await.unwrap_err();
+    assert!(refused.kind == Kind::Conflict && refused.message.contains("by a key with the role admin"), "{refused:?}");
+    // What was shown is not what is confirmed.
+    let bronze = json!({ "name": "node-1", "labels": { "tier": "bronze" } });
+    let refused = cloud.try_admin(Topic::Nodes, "node_update", with(&bronze, &id)).await.unwrap_err();
+    assert!(refused.message.contains("something else") && refused.message.contains("check strict"), "{refused:?}");
+    let shown = cloud.admin(Topic::Nodes, "node_show", json!({ "name": "node-1" })).await;
+    assert_eq!(shown["labels"], json!({ "tier": "gold", "rack": "r1" }), "nothing was changed");
+    // Who changes nothing of what is required needs no word.
+    let moved = json!({ "name": "node-1", "labels": { "tier": "gold", "rack": "r2" } });
+    assert_eq!(ask("node_update", moved).await.unwrap()["labels"]["rack"], "r2");
+    let id = to_confirm(&cloud, silver.clone()).await;
+    let shown = cloud.admin(Topic::Nodes, "node_update", with(&silver, &id)).await;
+    assert_eq!(shown["labels"]["tier"], "silver");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_follows_nodes_into_an_aggregate_and_a_zone_and_out_again() {
     let mut cloud = Cloud::one_process_each("").await;
@@ -50,8 +101,9 @@ async fn a_check_follows_nodes_into_an_aggregate_and_a_zone_and_out_again() {
         cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-3", "aggregates": ["gpu small"] })).await;
     assert_eq!((&shown["aggregates"], &shown["labels"]), (&json!(["gpu small"]), &json!({ "zone": "eu-1" })));
     cloud.await_in_file("node-3", 't').await;
-    // Moved out, nothing is required of it any more, which makes it unknown.
-    let shown = cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-2", "zone": "" })).await;
+    // Moved out, nothing is required of it any more, which makes it unknown. An administrator has to say so.
+    let id = to_confirm(&cloud, json!({ "name": "node-2", "zone": "" })).await;
+    let shown = cloud.admin(Topic::Nodes, "node_update", json!({ "name": "node-2", "zone": "", "confirm": id })).await;
     assert_eq!(shown["zone"], Value::Null);
     cloud.await_in_file("node-2", '-').await;
 

@@ -38,7 +38,8 @@ impl Action {
 }
 
 /// What may have to be confirmed.
-const LOOSENING: [&str; 5] = ["check_update", "check_delete", "profile_update", "pool_update", "pool_delete"];
+const LOOSENING: [&str; 6] =
+    ["check_update", "check_delete", "profile_update", "pool_update", "pool_delete", "node_update"];
 
 /// One thing and what is done to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,19 +63,19 @@ impl Step {
 
     /// Does it; where that loosens a pool, by one of the ids that were `confirmed`.
     pub async fn carry_out(&self, session: &Session, confirmed: &[String]) -> Result<(), CliError> {
-        let (method, args) = match &self.call {
-            Some((Topic::Nodes, method, args)) => return session.nodes(method, args.clone()).await.map(drop),
-            Some((_, method, args)) => (*method, args),
-            None => return Ok(()),
+        let Some((topic, method, args)) = &self.call else { return Ok(()) };
+        let call = async |args: Value| match topic {
+            Topic::Nodes => session.nodes(method, args).await.map(drop),
+            _ => session.checks(method, args).await.map(drop),
         };
-        let mut outcome = session.checks(method, args.clone()).await.map(drop);
-        for id in confirmed.iter().filter(|_| LOOSENING.contains(&method)) {
+        let mut outcome = call(args.clone()).await;
+        for id in confirmed.iter().filter(|_| LOOSENING.contains(method)) {
             if !matches!(&outcome, Err(error) if error.exit == Exit::Refused) {
                 break;
             }
             let mut args = args.clone();
             args["confirm"] = json!(id);
-            outcome = session.checks(method, args).await.map(drop);
+            outcome = call(args).await;
         }
         outcome
     }

@@ -181,6 +181,7 @@ impl Adapter {
         tokio::pin!(running);
         let all = loop {
             tokio::select! {
+                biased;
                 all = &mut running => break all,
                 () = self.stop.cancelled() => return Err(stopping()),
                 Some(result) = known.recv() => {
@@ -244,6 +245,7 @@ impl Adapter {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Err(stopping()),
                 () = tokio::time::sleep(pause) => {}
             }

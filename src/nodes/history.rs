@@ -5,7 +5,7 @@ use sqlx::Row;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::nodes::entry::StoredResult;
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, settled, to_body};
 
 /// Appends results to the history, numbered from `first`.
 ///
@@ -42,7 +42,7 @@ pub async fn latest(
     for name in node.map(NodeName::as_str).into_iter().chain(check.map(CheckName::as_str)) {
         query = query.bind(name.to_owned());
     }
-    let rows = query.bind(limit).fetch_all(database.reader()).await?;
+    let rows = settled(query.bind(limit).fetch_all(database.reader())).await?;
     rows.iter().map(|row| crate::store::body("nodes_result", row)).collect()
 }
 
@@ -59,7 +59,7 @@ pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp
     let results_after = now.plus(now.since(results_before));
     loop {
         let oldest = sqlx::query(OLDEST).bind(AT_ONCE).bind(results_before.0).bind(results_after.0);
-        let oldest = oldest.fetch_one(database.reader()).await?;
+        let oldest = settled(oldest.fetch_one(database.reader())).await?;
         let count: i64 = oldest.try_get(1)?;
         if count > 0 {
             let arguments = [oldest.try_get::<i64, _>(0)?.into(), results_before.0.into(), results_after.0.into()];

@@ -24,6 +24,7 @@ pub async fn watch(nodes: Arc<Nodes>, stop: CancellationToken) {
     let mut honoured = 1;
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

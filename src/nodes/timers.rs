@@ -23,6 +23,7 @@ pub async fn run(nodes: Arc<Nodes>, stop: CancellationToken) {
         let now = nodes.clock.now();
         let pause = next.map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = nodes.timers_changed.notified() => {}
             () = tokio::time::sleep(pause) => {}

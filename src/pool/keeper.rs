@@ -243,7 +243,7 @@ impl Keeper {
         {
             let Ok(moment) = Moment::now(self.clock.now()) else { return };
             let moment = moment.not_before(self.written.as_ref());
-            let written = tokio::task::block_in_place(|| self.files.write_pool(version, pools, &moment));
+            let written = in_place(|| self.files.write_pool(version, pools, &moment));
             if let Err(error) = written {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);
                 tracing::error!(%error, "the pool file cannot be written; the old one stays until its limits end it");
@@ -259,7 +259,7 @@ impl Keeper {
         }
         if let Some(heard) = self.agreed.take() {
             let heard = heard.not_after(self.alive.as_ref());
-            match tokio::task::block_in_place(|| self.files.write_alive(version, &heard)) {
+            match in_place(|| self.files.write_alive(version, &heard)) {
                 Ok(()) => self.alive = Some(heard),
                 Err(error) => {
                     metrics::counter!("spice_pool_write_failures_total").increment(1);
@@ -267,6 +267,14 @@ impl Keeper {
                 }
             }
         }
+    }
+}
+
+/// Writes while other tasks go on elsewhere, where there is an elsewhere.
+fn in_place<T>(write: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::CurrentThread => write(),
+        _ => tokio::task::block_in_place(write),
     }
 }
 

@@ -51,12 +51,30 @@ pub struct Database {
     /// again; and what it keeps in memory stays good, which a change through another connection would make worthless.
     writer: AnyPool,
     reader: AnyPool,
+    /// The simulated process that opened it.
+    #[cfg(test)]
+    life: crate::sim::Life,
 }
 
 /// One transaction; dropped without [`Changes::commit`] it changes nothing.
 pub struct Changes {
-    transaction: Transaction<'static, Any>,
+    transaction: Held,
+    #[cfg(test)]
+    life: crate::sim::Life,
 }
+
+#[cfg(not(test))]
+type Held = Transaction<'static, Any>;
+#[cfg(test)]
+type Held = crate::sim::Elsewhere<Transaction<'static, Any>>;
+
+/// Waits for the database. A simulation does so without letting anything else happen meanwhile.
+#[cfg(not(test))]
+pub(crate) fn settled<F: Future>(answer: F) -> F {
+    answer
+}
+#[cfg(test)]
+pub(crate) use crate::sim::settled;
 
 impl Database {
     /// Opens the database of `role`, creating an SQLite file where there is none, and migrates its schema.
@@ -83,18 +101,31 @@ impl Database {
                 .map_err(|error| StoreError::Connection(format!("cannot create {}: {error}", folder.display())))?;
         }
         let connection = format!("sqlite://{path}?mode=rwc");
-        let writer = sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection).await?;
-        sqlx::migrate!("src/store/migrations").run(&writer).await?;
-        let reader = sqlite_pool(READERS, 2 * 1024).connect(&connection).await?;
-        Ok(Self { writer, reader })
+        let writer = settled(sqlite_pool(1, SQLITE_CACHE_KIB).connect(&connection)).await?;
+        settled(sqlx::migrate!("src/store/migrations").run(&writer)).await?;
+        let reader = settled(sqlite_pool(READERS, 2 * 1024).connect(&connection)).await?;
+        Ok(Self {
+            writer,
+            reader,
+            #[cfg(test)]
+            life: crate::sim::Life::current(),
+        })
     }
 
     /// Begins a transaction.
     ///
     /// # Errors
     /// [`StoreError::Database`].
+    // In a simulation it becomes another type.
+    #[cfg_attr(not(test), allow(clippy::useless_conversion))]
     pub async fn begin(&self) -> Result<Changes, StoreError> {
-        Ok(Changes { transaction: self.writer.begin().await? })
+        #[cfg(test)]
+        self.life.step("before a transaction").await;
+        Ok(Changes {
+            transaction: settled(self.writer.begin()).await?.into(),
+            #[cfg(test)]
+            life: self.life.clone(),
+        })
     }
 
     /// For reading.
@@ -112,7 +143,7 @@ impl Database {
         table: &'static str,
         query: &'static str,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = sqlx::query(query).fetch_all(&self.reader).await?;
+        let rows = settled(sqlx::query(query).fetch_all(&self.reader)).await?;
         rows.iter().map(|row| body(table, row)).collect()
     }
 
@@ -121,7 +152,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn meta(&self, query: &'static str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader).await?;
+        let row = settled(sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader)).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
@@ -137,14 +168,14 @@ impl Database {
         // Made of a literal and question marks.
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
         let query = keys.iter().fold(query, |query, key| query.bind((*key).to_owned()));
-        let rows = query.fetch_all(&self.reader).await?;
+        let rows = settled(query.fetch_all(&self.reader)).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+        settled(self.reader.close()).await;
+        settled(self.writer.close()).await;
     }
 }
 
@@ -170,7 +201,7 @@ impl Changes {
     /// [`StoreError::Database`].
     pub async fn execute(&mut self, statement: &'static str, arguments: &[Argument<'_>]) -> Result<u64, StoreError> {
         let query = arguments.iter().cloned().fold(sqlx::query(statement), bound);
-        Ok(query.execute(&mut *self.transaction).await?.rows_affected())
+        Ok(settled(query.execute(&mut *self.transaction)).await?.rows_affected())
     }
 
     /// Executes `head`, which ends in `VALUES`, the rows, and `tail` for many rows: several with one statement, since what a statement costs
@@ -190,7 +221,7 @@ impl Changes {
             // Made of literals and question marks.
             let query = sqlx::query(sqlx::AssertSqlSafe(statement));
             let query = rows.by_ref().take(size).flatten().fold(query, bound);
-            query.execute(&mut *self.transaction).await?;
+            settled(query.execute(&mut *self.transaction)).await?;
         }
         Ok(())
     }
@@ -200,7 +231,15 @@ impl Changes {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+        #[cfg(test)]
+        if self.life.burns("before a commit") {
+            settled(async { drop(self.transaction) }).await;
+            return std::future::pending().await;
+        }
+        settled(self.transaction.commit()).await?;
+        #[cfg(test)]
+        self.life.step("after a commit").await;
+        Ok(())
     }
 }
 

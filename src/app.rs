@@ -1,24 +1,28 @@
 //! One process: its roles started in order, watched, and stopped in reverse within a time limit.
 
+mod adapters;
+pub mod leader;
+mod led;
+pub(crate) mod needs;
 mod own_keys;
 mod transports;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::registry;
+use crate::app::leader::{Led, Phase};
+use crate::app::needs::Vitals;
 use crate::bus::{Bus, Transport};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ResultsSetting, Settings, Sources};
-use crate::nodes::notify::{Publisher, ResultVolume};
+use crate::config::{Settings, Sources};
 use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
-use crate::{adapter, checks, nodes, pool};
+use crate::telemetry::health::{Health, RoleHealth, Standing};
+use crate::{adapter, pool};
 
 pub use transports::Transports;
 
@@ -44,8 +48,7 @@ impl Role {
 }
 
 enum Running {
-    Nodes(nodes::Running),
-    Checks(checks::Running),
+    Led(Led),
     Adapter(adapter::service::Running),
     Pool(pool::Running),
 }
@@ -58,14 +61,21 @@ pub struct App {
     databases: Vec<Database>,
     identities: Vec<(String, Arc<Identity>)>,
     stop_watching: CancellationToken,
+    health: Health,
+    standing: Vec<RoleHealth>,
 }
 
 /// Starts `roles`. What was started before a failure is stopped again. `sources` are the files `settings` came from: no
-/// plugin is run that could read them.
+/// plugin is run that could read them. What becomes of the roles is told to `health`.
 ///
 /// # Errors
 /// What was being done, and why it failed.
-pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> anyhow::Result<App> {
+pub async fn start(
+    settings: &Settings,
+    roles: &BTreeSet<Role>,
+    sources: &Sources,
+    health: Health,
+) -> anyhow::Result<App> {
     use anyhow::Context;
     let clock = SystemClock::shared();
     let all_in_one = Role::ALL.iter().all(|role| roles.contains(role));
@@ -80,6 +90,8 @@ pub async fn start(settings: &Settings, roles: &BTreeSet<Role>, sources: &Source
         databases: Vec::new(),
         identities: Vec::new(),
         stop_watching: CancellationToken::new(),
+        health,
+        standing: Vec::new(),
     };
     let started = app.start_roles(settings, roles, sources, &clock, &trust).await;
     if let Err(error) = started {
@@ -113,41 +125,24 @@ impl App {
         for role in roles {
             match role {
                 Role::Nodes => {
-                    let connection = settings.database.connection(crate::config::Role::Nodes);
-                    let database =
-                        Database::open(connection.reveal(), "nodes").await.context("opening the database of nodes")?;
-                    self.databases.push(database.clone());
-                    let notification_bus = self.transports.bus(settings, Transport::Notifications)?;
-                    let options = nodes::Options {
-                        bus: self.bus.clone(),
-                        notification_bus,
-                        identity: identity("nodes")?,
-                        database,
-                        clock: clock.clone(),
-                        server: server.clone(),
-                        publisher: publisher(settings, &server),
-                        heartbeat: settings.nodes.heartbeat_interval,
-                        history: settings.nodes.history,
-                    };
-                    self.running.push(Running::Nodes(nodes::start(options).await.context("starting role nodes")?));
+                    let bus = self.bus.clone();
+                    let notifications = self.transports.bus(settings, Transport::Notifications)?;
+                    let database = self.database(settings, crate::config::Role::Nodes, "nodes").await?;
+                    let vitals = self.vitals("nodes", &database);
+                    let role =
+                        led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server, vitals);
+                    self.running.push(Running::Led(role.await.context("starting role nodes")?));
                 }
                 Role::Checks => {
-                    let connection = settings.database.connection(crate::config::Role::Checks);
-                    let database = Database::open(connection.reveal(), "checks")
-                        .await
-                        .context("opening the database of checks")?;
-                    self.databases.push(database.clone());
-                    let options = checks::Options {
-                        bus: self.bus.clone(),
-                        identity: identity("checks")?,
-                        database,
-                        clock: clock.clone(),
-                        server: server.clone(),
-                    };
-                    self.running.push(Running::Checks(checks::start(options).await.context("starting role checks")?));
+                    let bus = self.bus.clone();
+                    let database = self.database(settings, crate::config::Role::Checks, "checks").await?;
+                    let vitals = self.vitals("checks", &database);
+                    let role = led::checks(bus, identity("checks")?, database, &server, vitals);
+                    self.running.push(Running::Led(role.await.context("starting role checks")?));
                 }
                 Role::Adapter => self.start_adapters(settings, sources, clock, &server, &mut identity).await?,
                 Role::Pool => {
+                    let health = self.watched("pool");
                     let options = pool::Options {
                         bus: self.bus.clone(),
                         identity: identity("pool")?,
@@ -155,8 +150,10 @@ impl App {
                         folder: settings.pool.run_dir.clone(),
                         memory: settings.state_dir.join("pool-cache.json"),
                         coalesce: settings.pool.coalesce,
+                        health: health.clone(),
                     };
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
+                    health.stands(Standing::Active);
                 }
             }
         }
@@ -164,53 +161,53 @@ impl App {
         Ok(())
     }
 
-    async fn start_adapters(
+    async fn database(
         &mut self,
         settings: &Settings,
-        sources: &Sources,
-        clock: &Arc<dyn Clock>,
-        server: &str,
-        identity: &mut dyn FnMut(&str) -> anyhow::Result<Arc<Identity>>,
-    ) -> anyhow::Result<()> {
+        role: crate::config::Role,
+        name: &'static str,
+    ) -> anyhow::Result<Database> {
         use anyhow::Context;
-        let agents = self.transports.bus(settings, Transport::Agents)?;
-        for (name, built) in registry::build_all(&provider_settings(settings, sources)) {
-            if !settings.adapter.names.iter().any(|wanted| wanted.as_str() == name) {
-                continue;
-            }
-            let concurrency = u16::try_from(settings.adapter.concurrency).unwrap_or(u16::MAX).max(1);
-            let runner = match built.and_then(|provider| adapter::service::wrap(provider, concurrency)) {
-                Ok(runner) => runner,
-                Err(reason) => {
-                    // The others work on; checks of this one say that no adapter lives.
-                    tracing::error!(adapter = name, reason, "this adapter cannot be offered here");
-                    continue;
-                }
-            };
-            let options = adapter::service::Options {
-                bus: self.bus.clone(),
-                agents: agents.clone(),
-                identity: identity(&format!("adapter-{name}"))?,
-                clock: clock.clone(),
-                runner,
-                batches: concurrency,
-                instance: format!("{server}:{}", std::process::id()),
-            };
-            let started = adapter::service::start(options).await;
-            self.running.push(Running::Adapter(started.with_context(|| format!("starting adapter {name}"))?));
-        }
-        Ok(())
+        let opened = Database::open(settings.database.connection(role).reveal(), name).await;
+        let database = opened.with_context(|| format!("opening the database of {name}"))?;
+        self.databases.push(database.clone());
+        Ok(database)
+    }
+
+    /// What this process is in each role of which only one process is active.
+    #[must_use]
+    pub fn phases(&self) -> Vec<(&'static str, tokio::sync::watch::Receiver<Phase>)> {
+        let led = self.running.iter().filter_map(|running| match running {
+            Running::Led(role) => Some((role.role, role.phase.clone())),
+            _ => None,
+        });
+        led.collect()
+    }
+
+    /// How the health of a role is watched that is led by one process at a time.
+    fn vitals(&self, role: &'static str, database: &Database) -> Vitals {
+        Vitals::new(&self.health, role, &self.bus, database, self.stop_watching.clone())
+    }
+
+    /// A role whose health is watched, and that needs SPICE's bus.
+    fn watched(&mut self, name: &str) -> RoleHealth {
+        let role = self.health.role(name);
+        needs::bus(&role, "broker", &self.bus);
+        self.standing.push(role.clone());
+        role
     }
 
     /// Stops every role, the last started first, then the bus and the databases; within a time limit.
     pub async fn stop(self) {
-        let Self { bus: _, transports, running, databases, identities: _, stop_watching } = self;
+        let Self { bus: _, transports, running, databases, identities: _, stop_watching, health: _, standing } = self;
+        for role in standing {
+            role.stands(Standing::Stopping);
+        }
         stop_watching.cancel();
         let stopping = async {
             for role in running.into_iter().rev() {
                 match role {
-                    Running::Nodes(role) => role.stop().await,
-                    Running::Checks(role) => role.stop().await,
+                    Running::Led(role) => role.stop().await,
                     Running::Adapter(role) => role.stop().await,
                     Running::Pool(role) => role.stop().await,
                 }
@@ -231,49 +228,4 @@ fn host_name() -> String {
     let safe: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '-' }).collect();
     if safe.is_empty() { "localhost".to_owned() } else { safe }
-}
-
-fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
-    let notifications = &settings.notifications;
-    notifications.enabled.then(|| Publisher {
-        publisher_id: format!("spice.nodes:{host}"),
-        project_id: notifications.project_id.clone(),
-        results: match notifications.results {
-            ResultsSetting::All => ResultVolume::All,
-            ResultsSetting::Changes => ResultVolume::Changes,
-            ResultsSetting::None => ResultVolume::None,
-        },
-    })
-}
-
-/// Providers as the settings have them.
-fn provider_settings(settings: &Settings, sources: &Sources) -> registry::Settings {
-    let oat = &settings.openattestation;
-    let openattestation = oat.url.clone().map(|url| adapter::open_attestation::Settings {
-        url,
-        insecure_loopback_http: oat.insecure_http,
-        ca_file: oat.ca_file.clone(),
-        client_cert: oat.client_cert_file.clone(),
-        client_key: oat.client_key_file.clone(),
-        auth_blob: oat.auth_blob.as_ref().map(|blob| adapter::secret::Secret::new(blob.reveal().clone())),
-        request_timeout: oat.timeout,
-        max_reply_bytes: oat.max_reply_bytes,
-        batch: oat.batch_size,
-        concurrency: oat.concurrency,
-        ..adapter::open_attestation::Settings::default()
-    });
-    let listed = |folder: &PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let secret_files = listed(&settings.security.key_dir)
-        .chain(sources.files.iter().cloned())
-        .chain(sources.dirs.iter().flat_map(listed))
-        .chain(oat.client_key_file.clone())
-        .collect();
-    let command = adapter::command::Settings {
-        plugin_dir: settings.command.plugin_dir.clone(),
-        user: settings.command.user.clone(),
-        concurrency: settings.command.max_processes,
-        secret_files,
-        launcher: None,
-    };
-    registry::Settings { openattestation, command: Some(command) }
 }

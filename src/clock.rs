@@ -68,6 +68,12 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Time since some fixed moment of this process; never steps.
     fn monotonic(&self) -> Duration;
+
+    /// Time since some fixed moment that counts on while the machine is suspended (`CLOCK_BOOTTIME`); never steps. By it whoever was
+    /// paused knows that it was.
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
 }
 
 /// The machine's clock.
@@ -91,6 +97,11 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    fn boottime(&self) -> Duration {
+        let boottime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(u64::try_from(boottime.tv_sec).unwrap_or(0), u32::try_from(boottime.tv_nsec).unwrap_or(0))
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`app`] | starting the roles of one process in order, and stopping them in reverse |
+//! | [`app`] | starting the roles of one process in order, and stopping them in reverse; who leads a role and who stands by |
 //! | [`cli`] | `spicectl`: the administrator's commands and how their answers are shown |
 //! | [`checks`] | role *checks*: registry of checks and profiles, what is due when, runs and their deadlines |
 //! | [`nodes`] | role *nodes*: nodes, results, trust and its record, publication of the pools |
@@ -17,8 +17,9 @@
 //! | [`config`] | oslo.config-style files into validated settings |
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
-//! | [`store`] | the database: connection, migrations, transactions |
-//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move, logs |
+//! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
+//! | [`chain`] | records that show when they were tampered with |
+//! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move; logs, figures, health |
 //!
 //! Roles share no tables and no memory: they talk over the bus, also within one process.
 //!
@@ -29,7 +30,7 @@
 //!    under the next attempt ([`checks::losses`], [`checks::recast`]).
 //! 3. [`adapter::service`] verifies the ticket, lets [`adapter::runner`] drive the provider, and hands results over with
 //!    the ticket as they come. The batch is acknowledged when the broker has stored its results.
-//! 4. [`nodes::results`] verifies ticket and signer, folds each result into what is remembered of the node
+//! 4. [`nodes::results`] verifies ticket and signer; [`nodes::recorder`] folds each result into what is remembered of the node
 //!    ([`trust`]), and stages what follows: history, entries of the record, messages to be sent.
 //! 5. [`nodes::commit`] writes all of it in one transaction; only then is it in force, published and acknowledged.
 //! 6. A signed delta reaches every [`pool`] cache, which writes the file; the filter in nova-scheduler sees that the file
@@ -45,10 +46,23 @@
 //! - **Nodes' row is the node**: all that trust depends on is one JSON body, written whole. It keeps results, standing and
 //!   verdicts of a node from ever disagreeing, and the schema the same on every database.
 //! - **Results are stored in groups**: while one transaction is written, batches that arrive are verified and wait, and the next one takes up to
-//!   eight of them. Beginning the next before the first is committed would be faster still, and build on what may yet fail.
-//! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning.
-//! - **Loosening** a requirement needs a confirmation by an administrator, and until then changes nothing at all; showing
-//!   which nodes it would raise is not built yet.
+//!   sixteen of them: what a transaction costs is mostly waiting for the disk. Rows are written while those after them are made
+//!   ([`nodes::rows`]). Beginning the next transaction before the first is committed would be faster still, and build on what may yet fail.
+//! - **SQLite's log is carried over into the file beside the commits**, on a connection of its own: left to SQLite, every few thousandth page
+//!   makes one commit wait for all before it. Only the last pages are done while nobody writes, so that the log can begin anew.
+//! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning. Its
+//!   index by node begins anew in every block of results, so that a batch writes few pages of it; asking for a node's results looks into
+//!   one block after the other, the newest first.
+//! - **mimalloc in `spiced`**: results are millions of small values that one thread makes and another frees.
+//! - **A transaction only writes**, so it is remembered while it is made and said again where the database gave it up (a deadlock, Galera at the
+//!   commit, a broken connection): every caller gets that for nothing, and none can read inside a transaction what will not be so the second
+//!   time. On MariaDB it carries a number of its own; a commit whose answer was lost is looked up before anything goes on.
+//! - **PostgreSQL is not supported**: it numbers the places of arguments where SQLite and MariaDB have question marks, so its statements would all be others.
+//! - **Loosening** a requirement changes nothing until an administrator has confirmed it. Nodes is asked first whom it would
+//!   raise; the confirmation names that answer by its digest, counts for the very same change only, and not if more nodes would
+//!   be raised by then. While Nodes does not answer nothing can be loosened.
+//! - **Which nodes a change raises** is found by judging every node as it is now. What it lets happen later, when passes
+//!   expire or checks fail, is said in words, not counted.
 //! - **A required check counts for the nodes it is aimed at**; a node at which a pool aims none is unknown.
 //! - **A hold-down that ends raises nobody by itself**: the node becomes unknown, and trusted by a pass from after it.
 //! - **Local times that exist twice** run once, except for schedules of every hour, which would otherwise be silent for an
@@ -75,12 +89,21 @@
 //!   beyond all true ones.
 //! - **Services read their private keys at the start only.** Two keys of one name may be valid at once, so a restart between
 //!   the steps of a rotation leaves no gap, and no process ever signs with two.
+//! - **A lease that was not renewed in time is not lost yet**: nothing is said meanwhile, but where the row is found as it was left, nobody else was active,
+//!   and the role goes on under its epoch. A slow disk costs a few seconds of silence, not a new start and a snapshot for every reader.
+//! - **A standby keeps nothing of its role**: what is in memory is in the database, so taking over is the same as starting, and there is no second path to test.
+//! - **Readers reckon lateness by answers to their own nonces** ([`pool::lateness`]): a word held back beyond its lease is dropped whatever the clocks say, without a bound on
+//!   how wrong they may be.
+//! - **Live and ready are two questions.** A loop that ended or hangs is mended by a restart, and only that starves the watchdog; an absent broker or
+//!   database is not, and makes a role unready. Loops say that they turn through a task-local ([`telemetry::health`]), so that no function has an argument
+//!   for it and a loop that nobody watches costs nothing. What all nodes together are is counted every five seconds, in parts, and not by whoever asks.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 
 pub mod adapter;
 pub mod app;
 pub mod bus;
+pub mod chain;
 pub mod checks;
 pub mod cli;
 pub mod clock;

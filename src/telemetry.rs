@@ -1,4 +1,5 @@
-//! Logs: set-up, and the names of the fields in use.
+//! Logs: set-up, and the names of the fields in use. Beside them [`figures`], what is counted; [`health`], whether this process lives
+//! and can work; [`listener`], which serves both; and [`systemd`], which is told.
 //!
 //! Logs go to standard error, for the journal. A message is a sentence that stands alone; what a program may want to pick out of
 //! it stands in dotted fields, whose names are an interface:
@@ -23,6 +24,11 @@
 //! Levels: *error* means that someone should act now; *warn* that someone should look; *info* tells what an administrator did
 //! and what changed; *debug* everything else. Never logged: passwords, keys, signatures, nonces, bodies of messages, evidence.
 //! Text from nodes, plugins and verifiers goes through [`crate::text::display_safe`] first.
+
+pub mod figures;
+pub mod health;
+pub mod listener;
+pub mod systemd;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};

@@ -31,6 +31,7 @@ impl Presence {
         let incarnation = uuid::Uuid::new_v4().simple().to_string();
         let mut agents = self.agents.broker();
         loop {
+            crate::telemetry::health::turn();
             let fault = fault(&agents.borrow_and_update());
             let mut args = Map::from_iter([
                 ("adapter".to_owned(), json!(self.adapter)),

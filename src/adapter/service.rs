@@ -24,6 +24,7 @@ use crate::rpc::server::Serving;
 use crate::rpc::table::{Method, Topic};
 use crate::rpc::{Caller, Identity, Kind, RpcClient, RpcError, Secured, Service, typed};
 use crate::security::{Role, SignedDocument};
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 
 /// Results known early are handed over together within this time.
 const EARLY: Duration = Duration::from_millis(300);
@@ -48,6 +49,8 @@ pub struct Options {
     pub batches: u16,
     /// How this instance is called.
     pub instance: String,
+    /// Where it shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The running role.
@@ -71,7 +74,7 @@ struct Adapter {
 /// # Errors
 /// When the broker refuses its queue.
 pub async fn start(options: Options) -> Result<Running, BusError> {
-    let Options { bus, agents, identity, clock, runner, batches, instance } = options;
+    let Options { bus, agents, identity, clock, runner, batches, instance, health } = options;
     let name = runner.name().clone();
     let schema = runner.provider().parameter_schema();
     let stop = CancellationToken::new();
@@ -82,7 +85,8 @@ pub async fn start(options: Options) -> Result<Running, BusError> {
         Adapter { rpc: rpc.clone(), identity: identity.clone(), clock, runner, batches: known, stop: stop.clone() };
     let serving = Secured::serve_work(&bus, Topic::Adapter, Some(&name), batches, identity, Arc::new(adapter)).await?;
     let tasks = TaskTracker::new();
-    tasks.spawn(presence.announce(rpc, stop.clone()));
+    let work = presence.announce(rpc, stop.clone());
+    tasks.spawn(health.watched("presence", Some(TURN_LIMIT), stop.clone(), work));
     tasks.close();
     tracing::info!(role = "adapter", adapter = %name, "role started");
     Ok(Running { serving, stop, tasks })

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use spice::app::{self, Role};
 use spice::config::{Settings, Sources};
-use spice::telemetry::{self, LogOptions};
+use spice::telemetry::health::Health;
+use spice::telemetry::listener::Listener;
+use spice::telemetry::{self, LogOptions, figures, systemd};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Results are read, judged and stored as millions of small values, which one thread makes and another frees.
@@ -84,21 +86,30 @@ async fn run(settings: &Settings, roles: &BTreeSet<Role>, sources: &Sources) -> 
     // From here on a signal is heard, also while starting.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let health = Health::default();
     if let Some(address) = settings.metrics.listen {
-        let exporter = metrics_exporter_prometheus::PrometheusBuilder::new().with_http_listener(address);
-        exporter.install().map_err(|error| anyhow::anyhow!("[metrics] listen {address}: {error}"))?;
+        let told = |error: &dyn std::fmt::Display| anyhow::anyhow!("[metrics] listen {address}: {error}");
+        let counted = figures::install().map_err(|error| told(&error))?;
+        let listener = Listener::bind(address, counted, health.clone()).await.map_err(|error| told(&error))?;
+        tokio::spawn(listener.serve());
     }
+    systemd::status("starting: waits for the broker, if that is away");
     let app = tokio::select! {
-        started = app::start(settings, roles, sources) => started?,
+        started = app::start(settings, roles, sources, health.clone()) => started?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     tracing::info!(deployment = %settings.deployment, roles = ?roles, "started");
+    systemd::ready("serving");
+    if let Some(watchdog) = systemd::watchdog(health) {
+        tokio::spawn(watchdog);
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
+    systemd::stopping();
     app.stop().await;
     Ok(())
 }

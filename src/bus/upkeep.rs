@@ -112,6 +112,9 @@ impl Upkeep<'_> {
             }
             Ok(Counts { messages, consumers }) => {
                 self.watch_for_strangers(queue, consumers);
+                if consumed && is_for_work(&queue.name) {
+                    metrics::gauge!("spice_bus_queue_messages", "queue" => queue.name.clone()).set(messages);
+                }
                 if !consumed {
                     metrics::gauge!("spice_bus_dead_letters", "queue" => queue.name.clone()).set(messages);
                 }
@@ -188,6 +191,11 @@ impl Upkeep<'_> {
         // Dropping the channel closes it, without waiting for that.
         Ok(counts)
     }
+}
+
+/// A queue of work: their names are few, and stay.
+fn is_for_work(queue: &str) -> bool {
+    OWN_WORK_TOPICS.contains(&queue) || queue.starts_with("spice-adapter-")
 }
 
 #[derive(Default)]

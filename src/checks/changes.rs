@@ -1,24 +1,18 @@
-//! What administrators change: checks, profiles, pools; and run-now.
+//! What administrators change: checks and profiles.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::checks::audit::Author;
+use crate::checks::consent::{Agreed, Consent};
 use crate::checks::definition::{Check, CheckChanges, NewCheck, Profile};
-use crate::checks::registry::Registry;
 use crate::checks::run::Cause;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
-use crate::names::{CheckName, NodeName, PoolName, ProfileName};
-use crate::protocol::Mode;
+use crate::names::{CheckName, ProfileName};
 use crate::rpc::{Caller, RpcError};
-use crate::security::Role;
-use crate::trust::loosens;
-
-/// How many nodes one run-now may name.
-const MAX_NAMED_NODES: usize = 100_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +26,9 @@ pub(super) struct UpdateCheck {
     name: CheckName,
     changes: CheckChanges,
     #[serde(default)]
-    confirm: bool,
+    confirm: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -40,15 +36,9 @@ pub(super) struct UpdateCheck {
 pub(super) struct DeleteCheck {
     name: CheckName,
     #[serde(default)]
-    confirm: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RunCheck {
-    name: CheckName,
+    confirm: Option<String>,
     #[serde(default)]
-    nodes: Option<BTreeSet<NodeName>>,
+    dry_run: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,25 +50,17 @@ pub(super) struct UpdateProfile {
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
-    confirm: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UpdatePool {
-    name: PoolName,
+    confirm: Option<String>,
     #[serde(default)]
-    mode: Option<Mode>,
-    #[serde(default)]
-    max_silence_s: Option<i64>,
-    #[serde(default)]
-    accept_self_report: Option<bool>,
-    #[serde(default)]
-    confirm: bool,
+    dry_run: bool,
 }
 
 impl Checks {
-    pub(super) async fn check_create(self: &Arc<Self>, arguments: CreateCheck) -> Result<Value, RpcError> {
+    pub(super) async fn check_create(
+        self: &Arc<Self>,
+        caller: &Caller,
+        arguments: CreateCheck,
+    ) -> Result<Value, RpcError> {
         let new: NewCheck = serde_json::from_value(arguments.check).map_err(|error| {
             RpcError::bad_request(format!("check: {}", crate::text::display_safe(&error.to_string())))
         })?;
@@ -93,11 +75,11 @@ impl Checks {
         }
         self.validate_parameters(&state, &check, missing_allowed)?;
         let next = state.registry.with_check(check.clone())?;
-        self.install(&mut state, next).await?;
+        self.install(&mut state, next, &Author::new(caller, Vec::new())).await?;
         if check.enabled {
             // Nobody has been judged by it yet: begin now, not a period later.
             let nodes = state.aimed_at(&check);
-            self.begin(&mut state, &check.name, nodes, Cause::NodeChange, None, false).await?;
+            self.begin(&mut state, &check.name, nodes, Cause::NodeChange).await?;
         }
         Ok(self.details(&state, &check))
     }
@@ -107,7 +89,7 @@ impl Checks {
         caller: &Caller,
         arguments: UpdateCheck,
     ) -> Result<Value, RpcError> {
-        let mut state = self.state.lock().await;
+        let state = self.state.lock().await;
         let old = state.registry.check(&arguments.name)?.clone();
         let missing_allowed = arguments.changes.allow_missing_adapter;
         let check = old.changed(arguments.changes, self.clock.now());
@@ -115,11 +97,15 @@ impl Checks {
             self.validate_parameters(&state, &check, missing_allowed)?;
         }
         let next = state.registry.with_check(check.clone())?;
-        self.confirmed(&state, &next, caller, arguments.confirm)?;
-        self.install(&mut state, next).await?;
+        let consent = Consent { confirm: arguments.confirm, dry_run: arguments.dry_run };
+        let (mut state, confirmed) = match self.agreed(state, &next, caller, &consent).await? {
+            Agreed::Made { state, confirmed } => (state, confirmed),
+            Agreed::Shown(preview) => return Ok(preview),
+        };
+        self.install(&mut state, next, &Author::new(caller, confirmed)).await?;
         if check.enabled && (check.revision != old.revision || !old.enabled) {
             let nodes = state.aimed_at(&check);
-            self.begin(&mut state, &check.name, nodes, Cause::NodeChange, None, false).await?;
+            self.begin(&mut state, &check.name, nodes, Cause::NodeChange).await?;
         }
         Ok(self.details(&state, &check))
     }
@@ -129,39 +115,15 @@ impl Checks {
         caller: &Caller,
         arguments: DeleteCheck,
     ) -> Result<Value, RpcError> {
-        let mut state = self.state.lock().await;
+        let state = self.state.lock().await;
         let next = state.registry.without_check(&arguments.name)?;
-        self.confirmed(&state, &next, caller, arguments.confirm)?;
-        self.install(&mut state, next).await?;
-        Ok(Value::Null)
-    }
-
-    /// Lets a change through that loosens a pool only if an administrator has confirmed it.
-    pub(super) fn confirmed(
-        &self,
-        state: &State,
-        next: &Registry,
-        caller: &Caller,
-        confirm: bool,
-    ) -> Result<(), RpcError> {
-        let policy = |registry: &Registry| {
-            registry.policy(&self.identity.deployment, self.epoch, state.policy_number, self.clock.now())
+        let consent = Consent { confirm: arguments.confirm, dry_run: arguments.dry_run };
+        let (mut state, confirmed) = match self.agreed(state, &next, caller, &consent).await? {
+            Agreed::Made { state, confirmed } => (state, confirmed),
+            Agreed::Shown(preview) => return Ok(preview),
         };
-        let loosened: Vec<String> =
-            loosens(&policy(&state.registry), &policy(next)).iter().map(ToString::to_string).collect();
-        if loosened.is_empty() {
-            return Ok(());
-        }
-        let is_admin = caller.roles.contains(&Role::Admin);
-        if confirm && is_admin {
-            tracing::warn!(sender = caller.sender, changes = loosened.join("; "), "a pool was loosened");
-            return Ok(());
-        }
-        let who = if is_admin { "" } else { " by a key with the role admin" };
-        Err(RpcError::conflict(format!(
-            "this loosens what a pool requires: {}. Nothing was changed; to do it, confirm (--confirm){who}",
-            loosened.join("; ")
-        )))
+        self.install(&mut state, next, &Author::new(caller, confirmed)).await?;
+        Ok(Value::Null)
     }
 
     pub(super) fn validate_parameters(
@@ -186,45 +148,7 @@ impl Checks {
             .map_err(|error| RpcError::bad_request(format!("parameters of adapter {}: {error}", check.adapter)))
     }
 
-    pub(super) async fn check_run(&self, arguments: RunCheck) -> Result<Value, RpcError> {
-        // The newest list of nodes, so that a node registered a moment ago can be named.
-        self.fetch_inventory().await;
-        let mut state = self.state.lock().await;
-        let check = state.registry.check(&arguments.name)?.clone();
-        if !check.enabled {
-            return Err(RpcError::conflict(format!("check {} is disabled; enable it first", check.name)));
-        }
-        let aimed = state.aimed_at(&check);
-        let nodes = match arguments.nodes {
-            None => aimed,
-            Some(named) if named.len() > MAX_NAMED_NODES => {
-                return Err(RpcError::bad_request(format!("name at most {MAX_NAMED_NODES} nodes, or none for all")));
-            }
-            Some(named) => {
-                let aimed: BTreeSet<NodeName> = aimed.into_iter().collect();
-                let strangers: Vec<&str> = named.difference(&aimed).take(10).map(NodeName::as_str).collect();
-                if !strangers.is_empty() {
-                    return Err(RpcError::bad_request(format!(
-                        "check {} is not aimed at {} (or no such node is registered)",
-                        check.name,
-                        strangers.join(", ")
-                    )));
-                }
-                named.into_iter().collect()
-            }
-        };
-        if nodes.is_empty() {
-            return Err(RpcError::conflict(format!(
-                "check {} is aimed at no registered node; `spicectl node list` shows them",
-                check.name
-            )));
-        }
-        let total = nodes.len();
-        let order = self.begin(&mut state, &check.name, nodes, Cause::Request, None, false).await?;
-        Ok(json!({ "run": order.map(|order| order.to_string()), "nodes": total }))
-    }
-
-    pub(super) async fn profile_create(self: &Arc<Self>, profile: Profile) -> Result<Value, RpcError> {
+    pub(super) async fn profile_create(self: &Arc<Self>, caller: &Caller, profile: Profile) -> Result<Value, RpcError> {
         let mut state = self.state.lock().await;
         if state.registry.profiles.contains_key(&profile.name) {
             return Err(RpcError::conflict(format!(
@@ -233,8 +157,8 @@ impl Checks {
             )));
         }
         let next = state.registry.with_profile(profile)?;
-        self.install(&mut state, next).await?;
-        Ok(state.profiles())
+        self.install(&mut state, next, &Author::new(caller, Vec::new())).await?;
+        Ok(state.profiles(self.clock.now()))
     }
 
     pub(super) async fn profile_update(
@@ -242,7 +166,7 @@ impl Checks {
         caller: &Caller,
         arguments: UpdateProfile,
     ) -> Result<Value, RpcError> {
-        let mut state = self.state.lock().await;
+        let state = self.state.lock().await;
         let mut profile = state.registry.profiles.get(&arguments.name).cloned().ok_or_else(|| {
             RpcError::not_found(format!(
                 "there is no profile named {}; `spicectl profile list` shows them",
@@ -252,33 +176,12 @@ impl Checks {
         profile.schedule = arguments.schedule.unwrap_or(profile.schedule);
         profile.description = arguments.description.unwrap_or(profile.description);
         let next = state.registry.with_profile(profile)?;
-        self.confirmed(&state, &next, caller, arguments.confirm)?;
-        self.install(&mut state, next).await?;
-        Ok(state.profiles())
-    }
-
-    pub(super) async fn pool_update(
-        self: &Arc<Self>,
-        caller: &Caller,
-        arguments: UpdatePool,
-    ) -> Result<Value, RpcError> {
-        let mut state = self.state.lock().await;
-        let mut next = state.registry.clone();
-        let known = next.pools.keys().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
-        let pool = next.pools.get_mut(&arguments.name).ok_or_else(|| {
-            RpcError::not_found(format!("there is no pool named {}; known are: {known}", arguments.name))
-        })?;
-        if let Some(seconds) = arguments.max_silence_s {
-            if !(10..=86_400).contains(&seconds) {
-                return Err(RpcError::bad_request(format!("max_silence_s is {seconds}; use 10 to 86400")));
-            }
-            pool.max_silence_ms = seconds * 1000;
-        }
-        pool.mode = arguments.mode.unwrap_or(pool.mode);
-        pool.accept_self_report = arguments.accept_self_report.unwrap_or(pool.accept_self_report);
-        let answer = json!(pool);
-        self.confirmed(&state, &next, caller, arguments.confirm)?;
-        self.install(&mut state, next).await?;
-        Ok(answer)
+        let consent = Consent { confirm: arguments.confirm, dry_run: arguments.dry_run };
+        let (mut state, confirmed) = match self.agreed(state, &next, caller, &consent).await? {
+            Agreed::Made { state, confirmed } => (state, confirmed),
+            Agreed::Shown(preview) => return Ok(preview),
+        };
+        self.install(&mut state, next, &Author::new(caller, confirmed)).await?;
+        Ok(state.profiles(self.clock.now()))
     }
 }

@@ -43,10 +43,27 @@ pub struct Check {
     pub enabled: bool,
     /// Most nodes in one batch; 1 to 200.
     pub batch_size: i64,
+    /// What becomes of a node that is due while its last run is not over.
+    #[serde(default)]
+    pub overlap: Overlap,
+    /// Most batches of its scheduled runs under way at a time, 1 to 1000; as many as there are where absent.
+    #[serde(default)]
+    pub max_batches: Option<i64>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub changed_at: Timestamp,
+}
+
+/// What becomes of a node that is due while an outcome of the same check is awaited for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// It is left out of this slot.
+    #[default]
+    Skip,
+    /// It waits, and is checked once as soon as the outcome is there, however many slots passed meanwhile.
+    Queue,
 }
 
 /// A schedule of its own, or a profile's by name.
@@ -127,6 +144,12 @@ pub struct NewCheck {
     /// 100 where absent.
     #[serde(default)]
     pub batch_size: Option<i64>,
+    /// See [`Check::overlap`].
+    #[serde(default)]
+    pub overlap: Overlap,
+    /// See [`Check::max_batches`].
+    #[serde(default)]
+    pub max_batches: Option<i64>,
     /// Registers the check although no adapter of that name has announced itself.
     #[serde(default)]
     pub allow_missing_adapter: bool,
@@ -159,6 +182,11 @@ pub struct CheckChanges {
     pub enabled: Option<bool>,
     /// See [`Check::batch_size`].
     pub batch_size: Option<i64>,
+    /// See [`Check::overlap`].
+    pub overlap: Option<Overlap>,
+    /// See [`Check::max_batches`]; null lifts the limit.
+    #[serde(deserialize_with = "present")]
+    pub max_batches: Option<Option<i64>>,
     /// See [`NewCheck::allow_missing_adapter`].
     pub allow_missing_adapter: bool,
 }
@@ -191,6 +219,8 @@ impl Check {
             pools: new.pools.or_else(in_default).unwrap_or_default(),
             enabled: new.enabled.unwrap_or(true),
             batch_size: new.batch_size.unwrap_or(100),
+            overlap: new.overlap,
+            max_batches: new.max_batches,
             created_at: now,
             changed_at: now,
         }
@@ -211,6 +241,8 @@ impl Check {
         next.pools = changes.pools.unwrap_or(next.pools);
         next.enabled = changes.enabled.unwrap_or(next.enabled);
         next.batch_size = changes.batch_size.unwrap_or(next.batch_size);
+        next.overlap = changes.overlap.unwrap_or(next.overlap);
+        next.max_batches = changes.max_batches.unwrap_or(next.max_batches);
         if next.adapter != self.adapter || next.parameters != self.parameters {
             next.revision += 1;
         }
@@ -237,6 +269,9 @@ impl Check {
         };
         within("timeout_s", self.timeout_s, 1, 1200);
         within("batch_size", self.batch_size, 1, 200);
+        if let Some(most) = self.max_batches {
+            within("max_batches", most, 1, 1000);
+        }
         within("judgement.fail_after", i64::from(self.judgement.fail_after), 1, 100);
         within("judgement.recover_after", i64::from(self.judgement.recover_after), 1, 100);
         within("judgement.hold_down_ms", self.judgement.hold_down_ms, 0, 30 * 86_400_000);

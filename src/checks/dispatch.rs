@@ -7,16 +7,18 @@ use std::time::Duration;
 use serde_json::{Map, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::checks::run::{Batch, Cause, Run};
-use crate::checks::{Checks, State, overdue, storage};
-use crate::names::{AdapterName, CheckName, NodeName};
-use crate::protocol::targets::TargetMatcher;
-use crate::protocol::{RunOrder, Ticket};
+use crate::checks::{Checks, begin, overdue};
+use crate::names::AdapterName;
+use crate::protocol::RunOrder;
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
+use crate::telemetry::health;
 
 /// How often the loop looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
+
+/// Most batches sent before the clock is looked at again.
+const AT_ONCE: usize = 256;
 
 /// Runs until `stop`.
 pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
@@ -29,161 +31,37 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
             _ = ticks.tick() => {}
             () = checks.wake.notified() => {}
         }
-        if let Err(error) = step(&checks).await {
+        health::turn();
+        let stepped = step(&checks).await;
+        health::outcome(&stepped);
+        if let Err(error) = stepped {
             tracing::warn!(%error, "a scheduling step failed; it is repeated");
         }
     }
 }
 
 async fn step(checks: &Arc<Checks>) -> Result<(), RpcError> {
-    begin_due(checks).await?;
+    // What cannot be stored must not hold up what was: each part goes on when another fails.
+    let begun = begin::begin_due(checks).await;
     send_unsent(checks).await;
     overdue::report_overdue(checks).await;
-    Ok(())
-}
-
-async fn begin_due(checks: &Arc<Checks>) -> Result<(), RpcError> {
-    let mut guard = checks.state.lock().await;
-    let state = &mut *guard;
-    if state.inventory_version.is_none() {
-        // Without ever having heard of a node there is nothing to aim at; slots wait, and run once when Nodes is there.
-        return Ok(());
-    }
-    let now = checks.now();
-    let due = state.planner.tick(&state.registry, &state.inventory, now);
-    for item in due {
-        if let Some(slot) = item.begins {
-            let mut changes = checks.database.begin().await.map_err(RpcError::internal)?;
-            storage::save_slot(&mut changes, &item.check, slot).await.map_err(RpcError::internal)?;
-            changes.commit().await.map_err(RpcError::internal)?;
-            state.last_slots.insert(item.check.clone(), slot);
-        }
-        let current = item
-            .begins
-            .is_none()
-            .then(|| state.runs.latest().find(|run| run.check == item.check && run.sending).map(|run| run.order))
-            .flatten();
-        // Overlap: a node whose last run is still awaited is left out, and counted.
-        let (skipped, nodes): (Vec<_>, Vec<_>) =
-            item.nodes.into_iter().partition(|node| state.runs.is_outstanding(&item.check, node));
-        if !skipped.is_empty() {
-            metrics::counter!("spice_checks_skipped_total", "check" => item.check.to_string())
-                .increment(skipped.len() as u64);
-        }
-        checks.begin(state, &item.check, nodes, Cause::Schedule, current, !item.last).await?;
-    }
-    Ok(())
-}
-
-impl Checks {
-    /// Stores a run (or more nodes of one) as batches to be sent. Returns its id; `None` if there is nothing to do.
-    pub(super) async fn begin(
-        &self,
-        state: &mut State,
-        check: &CheckName,
-        nodes: Vec<NodeName>,
-        cause: Cause,
-        current: Option<RunOrder>,
-        more_follow: bool,
-    ) -> Result<Option<RunOrder>, RpcError> {
-        let now = self.clock.now();
-        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
-        if nodes.is_empty() {
-            if let Some(run) = current.filter(|_| !more_follow).and_then(|order| state.runs.sent_out(order, now)) {
-                storage::save_run(&mut changes, &run).await.map_err(RpcError::internal)?;
-                changes.commit().await.map_err(RpcError::internal)?;
-            }
-            return Ok(current);
-        }
-        let definition = state.registry.check(check)?.clone();
-        let order = current.unwrap_or_else(|| state.next_order(self.epoch));
-        let mut run = state.runs.run(order).cloned().unwrap_or(Run {
-            order,
-            check: check.clone(),
-            cause,
-            started_at: now,
-            total: 0,
-            outcomes: std::collections::BTreeMap::new(),
-            finished_at: None,
-            sending: true,
-            attempts: 1,
-            recasts: std::collections::BTreeMap::new(),
-        });
-        // Numbers that never repeat within the run, though batches of it may be complete and gone.
-        let first_batch = run.total + 1;
-        let size = usize::try_from(definition.batch_size).unwrap_or(100).clamp(1, 200);
-        let mut batches = Vec::new();
-        for (index, chunk) in nodes.chunks(size).enumerate() {
-            let number = first_batch + i64::try_from(index).unwrap_or(0);
-            let ticket = Ticket {
-                deployment: self.identity.deployment.clone(),
-                order,
-                batch: number,
-                attempt: 1,
-                check: check.clone(),
-                check_id: definition.id.clone(),
-                revision: definition.revision,
-                adapter: definition.adapter.clone(),
-                nodes: chunk.to_vec(),
-                issued_at: now,
-                deadline: now.plus(definition.timeout()),
-            };
-            let batch = Batch {
-                order,
-                batch: number,
-                check: check.clone(),
-                adapter: definition.adapter.to_string(),
-                attempt: 1,
-                ticket: self.sign_ticket(&ticket)?,
-                parameters: definition.parameters.clone(),
-                deadline: ticket.deadline,
-                awaited: chunk.iter().cloned().collect(),
-                sent: false,
-                sent_at: None,
-                heard_at: None,
-                lost: None,
-                safe_at: None,
-                timed_out: false,
-            };
-            storage::save_batch(&mut changes, &batch).await.map_err(RpcError::internal)?;
-            batches.push(batch);
-        }
-        run.total += i64::try_from(nodes.len()).unwrap_or(i64::MAX);
-        run.sending = more_follow;
-        storage::save_run(&mut changes, &run).await.map_err(RpcError::internal)?;
-        changes.commit().await.map_err(RpcError::internal)?;
-        state.runs.put_run(run);
-        for batch in batches {
-            state.runs.add_batch(batch);
-        }
-        metrics::counter!("spice_checks_dispatched_total", "check" => check.to_string()).increment(nodes.len() as u64);
-        self.wake.notify_one();
-        Ok(Some(order))
-    }
-
-    /// Runs every enabled check that is aimed at `nodes` for them, at once.
-    pub(super) async fn check_at_once(&self, state: &mut State, nodes: &BTreeSet<NodeName>) -> Result<(), RpcError> {
-        let enabled: Vec<_> = state.registry.checks.values().filter(|check| check.enabled).cloned().collect();
-        for check in enabled {
-            let Ok(matcher) = TargetMatcher::new(&check.targets) else { continue };
-            let aimed: Vec<NodeName> = nodes
-                .iter()
-                .filter(|node| state.inventory.get(*node).is_some_and(|labels| matcher.matches(node, labels)))
-                .cloned()
-                .collect();
-            self.begin(state, &check.name, aimed, Cause::NodeChange, None, false).await?;
-        }
-        Ok(())
-    }
+    overdue::give_up(checks).await;
+    begun
 }
 
 /// Casts batches that are stored but not yet with the bus.
 async fn send_unsent(checks: &Arc<Checks>) {
-    let unsent: Vec<Batch> = checks.state.lock().await.runs.unsent().take(256).cloned().collect();
+    let unsent: Vec<(RunOrder, i64)> = {
+        let state = checks.state.lock().await;
+        state.runs.unsent().take(AT_ONCE).map(|batch| (batch.order, batch.batch)).collect()
+    };
     // An adapter whose queue takes nothing holds up itself, and no other.
     let mut stuck: BTreeSet<AdapterName> = BTreeSet::new();
-    for batch in unsent {
+    for (order, number) in unsent {
+        health::turn();
         let now = checks.clock.now();
+        // Taken one by one: with the bus away, hundreds of batches are not copied at every tick.
+        let Some(batch) = checks.state.lock().await.runs.batch(order, number).cloned() else { continue };
         let Ok(adapter) = AdapterName::new(&batch.adapter) else { continue };
         if stuck.contains(&adapter) {
             continue;

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::checks::adapters::Sign;
 use crate::checks::news::Heard;
+use crate::checks::run::Cause;
 use crate::checks::{Checks, State, storage};
-use crate::names::{AdapterName, NodeName};
+use crate::names::{AdapterName, CheckName, NodeName};
 use crate::protocol::ticket::MAX_HOLDING;
 use crate::protocol::{RunOrder, Status, TicketRef};
 use crate::rpc::{Caller, RpcError};
@@ -101,7 +102,35 @@ impl Checks {
             changes.commit().await
         };
         saved.await.map_err(RpcError::internal)?;
+        let back = state.planner.silence.hear(&run.check, &stored.outcomes);
+        if !back.is_empty() {
+            // Should this fail, their next slots ask them; the outcomes that were reported are stored all the same.
+            if let Err(error) = self.check_those_back(&mut state, &back).await {
+                tracing::warn!(%error, "nodes that came back could not be checked at once");
+            }
+        }
         Ok(Value::Null)
+    }
+
+    /// Runs the checks that nodes did not answer while they were down.
+    async fn check_those_back(
+        &self,
+        state: &mut State,
+        back: &BTreeMap<CheckName, BTreeSet<NodeName>>,
+    ) -> Result<(), RpcError> {
+        let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
+        let wanted = |state: &State, check: &CheckName| {
+            let nodes = back.get(check).into_iter().flatten();
+            nodes.filter(|node| !state.runs.is_outstanding(check, node)).cloned().collect()
+        };
+        let begun = self.stage_at_once(state, &mut changes, wanted, Cause::NodeChange).await?;
+        changes.commit().await.map_err(RpcError::internal)?;
+        for run in begun {
+            self.send(state, Some(run));
+        }
+        metrics::counter!("spice_checks_nodes_returned_total")
+            .increment(back.values().flatten().collect::<BTreeSet<_>>().len() as u64);
+        Ok(())
     }
 
     /// Whether this news is to be acted upon.
@@ -129,12 +158,24 @@ impl Checks {
         if !self.is_fresh(&state, caller)? {
             return Ok(Value::Null);
         }
-        self.check_at_once(&mut state, &changed.nodes).await?;
-        // Should this be lost, the redelivery checks the same nodes once more, which does no harm.
-        let over = state.news.done(id, *signed_at, self.clock.now());
         let mut changes = self.database.begin().await.map_err(RpcError::internal)?;
-        storage::save_news(&mut changes, id, *signed_at, &over).await.map_err(RpcError::internal)?;
-        changes.commit().await.map_err(RpcError::internal)?;
+        let begun = {
+            let wanted = |_: &State, _: &CheckName| changed.nodes.iter().cloned().collect();
+            self.stage_at_once(&mut state, &mut changes, wanted, Cause::NodeChange).await?
+        };
+        let over = state.news.done(id, *signed_at, self.clock.now());
+        let stored = async {
+            storage::save_news(&mut changes, id, *signed_at, &over).await?;
+            changes.commit().await
+        };
+        if let Err(error) = stored.await {
+            // Nothing of it happened; its redelivery is fresh.
+            state.news.undo(id);
+            return Err(RpcError::internal(error));
+        }
+        for run in begun {
+            self.send(&mut state, Some(run));
+        }
         Ok(Value::Null)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
@@ -21,11 +21,17 @@ struct Answer {
     version: i64,
     #[serde(default)]
     nodes: Option<Inventory>,
+    #[serde(default)]
+    more: bool,
 }
+
+/// How often it is begun anew where the list changes while its pages are fetched; then it is tried again later.
+const TRIES: usize = 5;
 
 /// Keeps the list up to date until `stop`. Apart from the scheduling loop, which must not wait for Nodes.
 pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
     loop {
+        crate::telemetry::health::turn();
         checks.fetch_inventory().await;
         let pause = match checks.state.lock().await.inventory_version {
             Some(_) => ASK_EVERY.1,
@@ -43,14 +49,20 @@ impl Checks {
     /// Fetches the list of nodes if it changed.
     pub(super) async fn fetch_inventory(&self) {
         let known = self.state.lock().await.inventory_version;
-        let args = Map::from_iter([("known_version".to_owned(), json!(known))]);
-        let answer = self.rpc.call_within(Topic::Nodes, "node_inventory", args, PATIENCE).await;
-        let answer = answer.and_then(|answer| serde_json::from_value::<Answer>(answer).map_err(RpcError::internal));
+        let mut answer = self.fetch_pages(known).await;
+        for _ in 1..TRIES {
+            match answer {
+                Ok(None) => answer = self.fetch_pages(known).await,
+                _ => break,
+            }
+        }
         match answer {
-            Ok(Answer { version, nodes }) => {
+            Ok(None) => tracing::info!("the list of nodes changes faster than it can be read; the one known is used"),
+            Ok(Some((version, nodes))) => {
                 let mut state = self.state.lock().await;
                 // Two may have asked at once; versions only grow.
                 if let Some(nodes) = nodes.filter(|_| state.inventory_version.is_none_or(|known| version > known)) {
+                    state.planner.silence.keep(|_| true, |node| nodes.contains_key(node));
                     state.inventory = nodes;
                     state.inventory_version = Some(version);
                     self.wake.notify_one();
@@ -61,5 +73,29 @@ impl Checks {
                 tracing::debug!(%error, "the list of nodes could not be fetched; the one known is used");
             }
         }
+    }
+
+    /// All pages of one version, or only its number where it is `known`; `None` where it changed in between.
+    async fn fetch_pages(&self, known: Option<i64>) -> Result<Option<(i64, Option<Inventory>)>, RpcError> {
+        let first = self.fetch_page(json!({ "known_version": known })).await?;
+        let Some(mut nodes) = first.nodes else { return Ok(Some((first.version, None))) };
+        let mut more = first.more;
+        while more {
+            let after = nodes.last_key_value().map(|(name, _)| name.clone());
+            let page = self.fetch_page(json!({ "after": after })).await?;
+            let Some(further) = page.nodes.filter(|further| page.version == first.version && !further.is_empty())
+            else {
+                return Ok(None);
+            };
+            nodes.extend(further);
+            more = page.more;
+        }
+        Ok(Some((first.version, Some(nodes))))
+    }
+
+    async fn fetch_page(&self, args: Value) -> Result<Answer, RpcError> {
+        let args: Map<String, Value> = serde_json::from_value(args).map_err(RpcError::internal)?;
+        let answer = self.rpc.call_within(Topic::Nodes, "node_inventory", args, PATIENCE).await?;
+        serde_json::from_value(answer).map_err(RpcError::internal)
     }
 }

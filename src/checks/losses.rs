@@ -32,6 +32,10 @@ pub const MIN_LEFT: Duration = Duration::from_secs(1);
 /// queue to the next.
 const TOLD_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Every adapter that tells has told what it holds within this: it announces itself every 5 s. Until Checks has listened
+/// for so long, as after a restart, silence says nothing.
+const LISTENED_FOR: Duration = Duration::from_secs(6);
+
 /// Why a batch was taken as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,7 +95,7 @@ fn suspicion(batch: &Batch, watching: Timestamp, now: Timestamp) -> Option<Loss>
     if let Some(loss) = batch.lost {
         return safe_for.is_none_or(|(past, _)| past >= TOLD_WITHIN).then_some(loss);
     }
-    if safe_for.is_some_and(|(past, left)| past < left / 2) {
+    if safe_for.is_some_and(|(past, left)| past < (left / 2).max(TOLD_WITHIN)) || now.since(watching) < LISTENED_FOR {
         return None;
     }
     let heard = batch.heard_at.map_or(sent_at, |heard| heard.max(sent_at)).max(watching);

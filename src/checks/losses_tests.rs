@@ -48,6 +48,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>, ticket: &SignedDocument) ->
         lost: None,
         safe_at: None,
         timed_out: false,
+        ending: crate::checks::endings::Ending::default(),
     }
 }
 
@@ -63,6 +64,7 @@ fn run(total: i64) -> Run {
         sending: false,
         attempts: 1,
         recasts: BTreeMap::new(),
+        unheard: 0,
     }
 }
 
@@ -112,6 +114,21 @@ fn silence_counts_from_when_we_could_have_heard() {
     let restarted_at = after(seconds(20)).utc;
     assert_eq!(lost(&runs, &adapters, restarted_at, after(seconds(49))).count(), 0);
     assert_eq!(lost(&runs, &adapters, restarted_at, after(seconds(50))).count(), 1);
+}
+
+#[test]
+fn close_to_its_deadline_a_batch_is_still_given_time_to_be_told_of() {
+    let at = |millis| after(Duration::from_millis(millis));
+    let mut runs = sent();
+    runs.mark_sent(ORDER, 1, at(50_000).utc);
+    runs.mark_waiting("foreign", at(57_500).utc);
+    assert_eq!(found(&runs, &Adapters::default(), at(58_900)), [], "it was in its queue a moment ago");
+    assert_eq!(found(&runs, &Adapters::default(), at(59_000)), [(1, Loss::Silence)]);
+    // Checks began anew at 52 s: whoever holds it says so within 5 s.
+    let mut runs = sent();
+    runs.mark_sent(ORDER, 1, at(50_000).utc);
+    let lost_at = |millis| lost(&runs, &Adapters::default(), at(52_000).utc, at(millis)).count();
+    assert_eq!((lost_at(57_900), lost_at(58_000)), (0, 1));
 }
 
 #[test]
@@ -407,9 +424,9 @@ impl World {
         for index in std::mem::take(&mut self.untold) {
             self.announce(index);
         }
-        let overdue: Vec<Batch> = self.runs.overdue(self.now.utc).cloned().collect();
+        let overdue: Vec<Batch> = self.runs.overdue(self.now).cloned().collect();
         for batch in overdue {
-            self.runs.mark_timed_out(ORDER, batch.batch);
+            self.runs.mark_timed_out(ORDER, batch.batch, self.now.monotonic);
             let timeouts = batch.awaited.iter().map(|node| (node.clone(), Status::Timeout)).collect();
             self.store(batch.batch, &timeouts);
         }

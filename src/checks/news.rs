@@ -50,6 +50,11 @@ impl News {
         }
     }
 
+    /// Takes back what [`News::done`] noted, where it could not be stored: its redelivery is acted upon then.
+    pub fn undo(&mut self, id: &str) {
+        self.signed_at.remove(id);
+    }
+
     /// Takes note that it was acted upon; gives the ids that may be forgotten, because their news counts no more.
     pub fn done(&mut self, id: &str, signed_at: Timestamp, now: Timestamp) -> Vec<String> {
         self.signed_at.insert(id.to_owned(), signed_at);
@@ -87,6 +92,8 @@ mod tests {
         assert_eq!(news.hear("b", began, hours(25)), Heard::Untimely);
         assert_eq!(news.hear("b", hours(2), hours(1)), Heard::Untimely);
         assert_eq!(news.done("c", hours(25), hours(25)), ["a"]);
+        news.undo("c");
+        assert_eq!(news.hear("c", hours(25), hours(25)), Heard::Fresh, "what could not be stored was not acted upon");
         assert_eq!(news.hear("a", began, hours(25)), Heard::Untimely, "forgotten, and too old to count");
     }
 }

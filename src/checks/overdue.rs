@@ -12,11 +12,19 @@ use crate::protocol::{NodeResult, Status};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 
+/// Most time-outs reported at a time; the rest a moment later.
+const AT_ONCE: usize = 256;
+
 /// Reports what Nodes has not stored by the deadline.
 pub(super) async fn report_overdue(checks: &Arc<Checks>) {
-    let now = checks.clock.now();
-    let overdue: Vec<Batch> = checks.state.lock().await.runs.overdue(now).take(256).cloned().collect();
+    let now = checks.now();
+    let overdue: Vec<Batch> = {
+        let mut state = checks.state.lock().await;
+        state.runs.watch(now);
+        state.runs.overdue(now).take(AT_ONCE).cloned().collect()
+    };
     for batch in overdue {
+        crate::telemetry::health::turn();
         let alive = match AdapterName::new(&batch.adapter) {
             Ok(adapter) => checks
                 .state
@@ -36,17 +44,56 @@ pub(super) async fn report_overdue(checks: &Arc<Checks>) {
             tracing::info!(%error, "a time-out could not be handed to the bus; it is repeated");
             return;
         }
-        metrics::counter!("spice_checks_overdue_total", "check" => batch.check.to_string())
-            .increment(batch.awaited.len() as u64);
-        checks.mark(&batch, |runs| runs.mark_timed_out(batch.order, batch.batch)).await;
+        if batch.timed_out {
+            metrics::counter!("spice_checks_overdue_repeated_total").increment(1);
+            tracing::warn!(check.name = %batch.check, run = %batch.order, batch = batch.batch, "a time-out was not reported as stored; it is sent again");
+        } else {
+            metrics::counter!("spice_checks_overdue_total", "check" => batch.check.to_string())
+                .increment(batch.awaited.len() as u64);
+        }
+        checks.mark(&batch, |runs| runs.mark_timed_out(batch.order, batch.batch, now.monotonic)).await;
     }
 }
 
 /// Reports that nobody serves the adapter of `batch`.
 pub(super) async fn report_no_adapter(checks: &Checks, batch: &Batch, adapter: &AdapterName) -> Result<(), RpcError> {
     report(checks, batch, Status::Error, &no_adapter(adapter)).await?;
-    checks.mark(batch, |runs| runs.mark_timed_out(batch.order, batch.batch)).await;
+    let now = checks.clock.monotonic();
+    checks.mark(batch, |runs| runs.mark_timed_out(batch.order, batch.batch, now)).await;
     Ok(())
+}
+
+/// Ends what Nodes says nothing of, so that its nodes are not left out of every later run.
+pub(super) async fn give_up(checks: &Checks) {
+    let mut state = checks.state.lock().await;
+    let given_up = state.runs.give_up(checks.now());
+    if given_up.is_empty() {
+        return;
+    }
+    let saved = async {
+        let mut changes = checks.database.begin().await?;
+        for (batch, run) in &given_up {
+            storage::delete_batch(&mut changes, batch.order, batch.batch).await?;
+            if let Some(run) = run {
+                storage::save_run(&mut changes, run).await?;
+            }
+        }
+        changes.commit().await
+    };
+    if let Err(error) = saved.await {
+        tracing::warn!(%error, "it could not be stored that batches were given up; after a restart they are given up again");
+    }
+    for (batch, _) in &given_up {
+        metrics::counter!("spice_checks_lost_total", "check" => batch.check.to_string())
+            .increment(batch.awaited.len() as u64);
+        tracing::error!(
+            check.name = %batch.check,
+            run = %batch.order,
+            batch = batch.batch,
+            nodes = batch.awaited.len(),
+            "Nodes never reported the outcomes of a batch as stored; it is given up. Look at the dead letters and at Nodes"
+        );
+    }
 }
 
 fn no_result(attempts: i64) -> String {

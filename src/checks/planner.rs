@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::checks::definition::Check;
+use crate::checks::ledger::Ledger;
 use crate::checks::registry::Registry;
 use crate::checks::schedule::{self, Schedule};
+use crate::checks::silence::Silence;
+use crate::checks::waiting::Waiting;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
-use crate::protocol::targets::TargetMatcher;
+use crate::protocol::targets::{TargetMatcher, Traits};
 
-/// The nodes a check can be aimed at, with their labels.
-pub type Inventory = BTreeMap<NodeName, BTreeMap<String, String>>;
+/// The nodes a check can be aimed at, with what targets can ask for.
+pub type Inventory = BTreeMap<NodeName, Traits>;
 
 /// The two times of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,22 @@ pub struct Due {
     pub nodes: Vec<NodeName>,
     /// Whether these are the last nodes of the slot.
     pub last: bool,
+    /// How long after its moment the slot begins.
+    pub late: Duration,
+    /// Slots before this one that were missed altogether, and run as this one. Counted up to [`MOST_MISSED`].
+    pub missed: u32,
 }
+
+impl Due {
+    /// More nodes of the slot that began before, or their end, for those that had to wait.
+    #[must_use]
+    pub fn more(check: CheckName, last: bool) -> Self {
+        Self { check, begins: None, nodes: Vec::new(), last, late: Duration::ZERO, missed: 0 }
+    }
+}
+
+/// Missed slots are not counted beyond this.
+pub const MOST_MISSED: u32 = 1000;
 
 #[derive(Debug)]
 struct Plan {
@@ -46,6 +64,8 @@ struct Plan {
     check_id: String,
     last_slot: Timestamp,
     next_interval: Duration,
+    /// Beats that passed while the process was stopped, less one; they run once, as the last of them.
+    catch_up: Option<u32>,
     /// A slot that was being sent out when the process stopped: how far it had come.
     resume_after: Option<Duration>,
     /// Over how long a slot is spread.
@@ -57,6 +77,14 @@ struct Plan {
 #[derive(Debug, Default)]
 pub struct Planner {
     plans: BTreeMap<CheckName, Plan>,
+    /// What was due and could not be stored: it is due again.
+    again: Vec<Due>,
+    /// Who is due and has to wait.
+    pub waiting: Waiting,
+    /// What became of the slots.
+    pub ledger: Ledger,
+    /// Which nodes did not answer.
+    pub silence: Silence,
 }
 
 impl Planner {
@@ -66,6 +94,9 @@ impl Planner {
         self.plans.retain(|name, plan| {
             registry.checks.get(name).is_some_and(|check| check.enabled && check.id == plan.check_id)
         });
+        self.waiting.keep(|name| registry.checks.get(name).is_some_and(|check| check.enabled));
+        self.ledger.keep(|name| registry.checks.contains_key(name));
+        self.silence.keep(|name| registry.checks.contains_key(name), |_| true);
         for check in registry.checks.values().filter(|check| check.enabled) {
             let Ok(schedule) = registry.schedule_of(check) else { continue };
             match self.plans.get_mut(&check.name) {
@@ -75,6 +106,7 @@ impl Planner {
                     plan.schedule = schedule.clone();
                     plan.last_slot = now.utc;
                     plan.next_interval = now.monotonic + interval(schedule).unwrap_or_default();
+                    plan.catch_up = None;
                     plan.window = registry.splay_of(check);
                 }
                 None => {
@@ -87,7 +119,8 @@ impl Planner {
 
     /// Everything that is due now, each thing once.
     pub fn tick(&mut self, registry: &Registry, inventory: &Inventory, now: Now) -> Vec<Due> {
-        let mut due = Vec::new();
+        let mut due: Vec<Due> = std::mem::take(&mut self.again);
+        due.retain(|due| self.plans.contains_key(&due.check));
         for (name, plan) in &mut self.plans {
             let Some(check) = registry.checks.get(name) else { continue };
             if let Some(elapsed) = plan.resume_after.take() {
@@ -95,10 +128,15 @@ impl Planner {
                 plan.pending.retain(|(at, _)| *at >= now.monotonic);
             }
             let begins = plan.slot(now);
+            let (mut late, mut missed) = (Duration::ZERO, 0);
             if let Some(slot) = begins {
+                (late, missed) = plan.lateness(slot, now);
+                // Nor is what could not be stored of the previous slot asked for twice.
+                due.retain(|due| due.check != *name);
                 // Whoever is still waiting for a place in the previous slot goes out with this one.
                 plan.pending.clear();
                 plan.last_slot = slot;
+                plan.catch_up = None;
                 if let Some(interval) = interval(&plan.schedule) {
                     // Keep the beat; beats that were missed altogether run once.
                     while plan.next_interval <= now.monotonic {
@@ -113,10 +151,21 @@ impl Planner {
                 nodes.extend(plan.pending.pop_front().map(|(_, node)| node));
             }
             if begins.is_some() || !nodes.is_empty() {
-                due.push(Due { check: name.clone(), begins, nodes, last: plan.pending.is_empty() });
+                due.push(Due { check: name.clone(), begins, nodes, last: plan.pending.is_empty(), late, missed });
             }
         }
         due
+    }
+
+    /// Takes back what could not be stored: the next tick gives it out again, unless the next slot has come by then.
+    pub fn put_back(&mut self, due: impl IntoIterator<Item = Due>) {
+        self.again.extend(due);
+    }
+
+    /// Whether nodes of the running slot still wait for their place in the splay.
+    #[must_use]
+    pub fn is_spreading(&self, check: &CheckName) -> bool {
+        self.plans.get(check).is_some_and(|plan| !plan.pending.is_empty())
     }
 
     /// The moment of the last slot of a check, to be stored.
@@ -145,12 +194,21 @@ impl Plan {
         let elapsed = now.utc.since(last_slot);
         let window = registry.splay_of(check);
         let resume_after = (elapsed > Duration::ZERO && elapsed < window).then_some(elapsed);
-        let next_interval = now.monotonic + interval(schedule).unwrap_or_default().saturating_sub(elapsed);
+        let (mut next_interval, mut catch_up) = (now.monotonic, None);
+        if let Some(interval) = interval(schedule) {
+            // The beat goes on as if the process had never stopped.
+            let passed = elapsed.as_nanos() / interval.as_nanos().max(1);
+            catch_up =
+                passed.checked_sub(1).map(|missed| u32::try_from(missed).unwrap_or(MOST_MISSED).min(MOST_MISSED));
+            let into = elapsed.as_nanos() % interval.as_nanos().max(1);
+            next_interval += interval.saturating_sub(Duration::from_nanos(u64::try_from(into).unwrap_or(0)));
+        }
         Self {
             schedule: schedule.clone(),
             check_id: check.id.clone(),
             last_slot,
             next_interval,
+            catch_up,
             resume_after,
             window,
             pending: VecDeque::new(),
@@ -159,9 +217,37 @@ impl Plan {
 
     fn slot(&self, now: Now) -> Option<Timestamp> {
         match interval(&self.schedule) {
-            Some(_) => (now.monotonic >= self.next_interval).then_some(now.utc),
+            Some(interval) => (self.catch_up.is_some() || now.monotonic >= self.next_interval)
+                .then(|| now.utc.minus(self.since_beat(interval, now))),
             // The anchor counts for intervals only.
             None => schedule::due(&self.schedule, self.last_slot, self.last_slot, now.utc),
+        }
+    }
+
+    /// How long ago the last beat of an interval was.
+    fn since_beat(&self, interval: Duration, now: Now) -> Duration {
+        let step = interval.as_nanos().max(1);
+        let past = match now.monotonic.checked_sub(self.next_interval) {
+            Some(past) => past.as_nanos() % step,
+            None => step.saturating_sub(self.next_interval.saturating_sub(now.monotonic).as_nanos()),
+        };
+        Duration::from_nanos(u64::try_from(past).unwrap_or(0))
+    }
+
+    /// How late `slot` begins, and how many slots before it were missed.
+    fn lateness(&self, slot: Timestamp, now: Now) -> (Duration, u32) {
+        match interval(&self.schedule) {
+            Some(interval) => {
+                let passed = now.monotonic.saturating_sub(self.next_interval).as_nanos() / interval.as_nanos().max(1);
+                let missed =
+                    self.catch_up.unwrap_or_else(|| u32::try_from(passed).unwrap_or(MOST_MISSED).min(MOST_MISSED));
+                (self.since_beat(interval, now), missed)
+            }
+            None => {
+                let earlier = |last: &Timestamp| self.schedule.next_after(*last, *last).filter(|next| *next < slot);
+                let missed = std::iter::successors(earlier(&self.last_slot), earlier).take(MOST_MISSED as usize);
+                (now.utc.since(slot), u32::try_from(missed.count()).unwrap_or(MOST_MISSED))
+            }
         }
     }
 
@@ -171,7 +257,7 @@ impl Plan {
         let window = self.window;
         let mut placed: Vec<(Duration, NodeName)> = inventory
             .iter()
-            .filter(|(node, labels)| matcher.matches(node, labels))
+            .filter(|(node, traits)| matcher.means(node, traits))
             .map(|(node, _)| (slot_at + beat(schedule::splay(&check.name, node, window)), node.clone()))
             .collect();
         placed.sort();

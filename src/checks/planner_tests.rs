@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::checks::definition::{NewCheck, Profile};
 use crate::names::ProfileName;
@@ -46,7 +44,7 @@ fn registry(checks: &[(&str, serde_json::Value)]) -> Registry {
 }
 
 fn inventory(count: usize) -> Inventory {
-    (0..count).map(|n| (NodeName::new(&format!("node-{n}")).unwrap(), BTreeMap::new())).collect()
+    (0..count).map(|n| (NodeName::new(&format!("node-{n}")).unwrap(), Traits::default())).collect()
 }
 
 fn planner(registry: &Registry) -> Planner {
@@ -183,32 +181,69 @@ fn a_steady_interval_does_not_notice_a_step_of_the_clock() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-    /// However the clock is stepped, a cron schedule neither storms nor stays silent for more than two periods.
-    #[test]
-    fn no_storm_and_no_silence_under_clock_steps(steps in prop::collection::vec((1_i64..3600, -7200_i64..7200), 0..6)) {
-        let registry = registry(&[("c", serde_json::json!({ "cron": "*/5 * * * *" }))]);
-        let mut planner = planner(&registry);
-        let (mut offset, mut at, mut steps) = (0_i64, 0_i64, steps.into_iter());
-        let (mut wait, mut jump) = steps.next().unwrap_or((i64::MAX, 0));
-        let mut begun = vec![0_i64];
-        let mut jumps = 0;
-        while at < 4 * 3600 {
-            at += 1;
-            wait -= 1;
-            if wait == 0 {
-                offset += jump;
-                jumps += 1;
-                (wait, jump) = steps.next().unwrap_or((i64::MAX, 0));
-            }
-            let now = Now { utc: Timestamp(START.0 + (at + offset) * 1000), monotonic: Duration::from_secs(u64::try_from(at).unwrap()) };
-            if planner.tick(&registry, &inventory(1), now).iter().any(|due| due.begins.is_some()) {
-                begun.push(at);
-            }
+#[test]
+fn what_could_not_be_stored_is_due_again_until_the_next_slot() {
+    let registry = registry(&[("c", serde_json::json!({ "every": "10m" }))]);
+    let mut planner = planner(&registry);
+    let inventory = inventory(20);
+    let mut sent = Vec::new();
+    for second in 600..=1199 {
+        let due = planner.tick(&registry, &inventory, now(second));
+        // The disk is full for the first five minutes, in which every node has its place.
+        if second <= 900 {
+            planner.put_back(due);
+        } else {
+            sent.extend(due.into_iter().flat_map(|due| due.nodes));
         }
-        begun.push(4 * 3600);
-        prop_assert!(begun.windows(2).all(|pair| pair[1] - pair[0] <= 661), "silent: {begun:?}");
-        prop_assert!(begun.len() <= 4 * 12 + 2 + 2 * jumps, "{} runs in four hours with {jumps} steps", begun.len());
+    }
+    sent.sort();
+    assert_eq!(sent, inventory.keys().cloned().collect::<Vec<_>>(), "every node once, none lost");
+    let due = planner.tick(&registry, &inventory, now(1200));
+    planner.put_back(due);
+    let late = play(&mut planner, &registry, &inventory, 1800..=2399);
+    assert_eq!(late.len(), 20, "what was not stored until the next slot goes out with that one");
+}
+
+#[test]
+fn only_what_is_new_enabled_or_scheduled_anew_counts_from_now() {
+    let every = |text: &str| serde_json::json!({ "every": text });
+    let mut before = registry(&[
+        ("a", every("10m")),
+        ("b", every("10m")),
+        ("c", every("10m")),
+        ("p", serde_json::json!({ "profile": "quarter" })),
+    ]);
+    before.checks.get_mut(&"c".parse::<CheckName>().unwrap()).unwrap().enabled = false;
+    let mut after = registry(&[
+        ("a", every("10m")),
+        ("b", every("9m")),
+        ("c", every("10m")),
+        ("d", every("10m")),
+        ("p", serde_json::json!({ "profile": "quarter" })),
+    ]);
+    after.checks.get_mut(&"a".parse::<CheckName>().unwrap()).unwrap().description = "another".to_owned();
+    let anew = |after: &Registry| after.scheduled_anew(&before).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(anew(&after), ["b", "c", "d"]);
+    after.profiles.values_mut().next().unwrap().schedule = Schedule::parse("@hourly", None).unwrap();
+    assert_eq!(anew(&after), ["b", "c", "d", "p"]);
+}
+
+#[test]
+fn a_slot_knows_how_late_it_is_and_how_many_were_missed_before_it() {
+    for schedule in [serde_json::json!({ "every": "10m" }), serde_json::json!({ "cron": "*/10 * * * *" })] {
+        let registry = registry(&[("c", schedule)]);
+        let mut planner = planner(&registry);
+        let first = (1..=600).find_map(|second| planner.tick(&registry, &inventory(1), now(second)).pop()).unwrap();
+        assert_eq!((first.late, first.missed), (Duration::ZERO, 0));
+        let since = i64::try_from(first.begins.unwrap().since(START).as_secs()).unwrap();
+        let on_time = now(since);
+        // Frozen for an hour and seven seconds: six slots passed, the last of them runs.
+        let late =
+            planner.tick(&registry, &inventory(1), now(since + 3607)).into_iter().find(|due| due.begins.is_some());
+        let late = late.unwrap();
+        assert_eq!((late.late, late.missed), (Duration::from_secs(7), 5), "after {}", on_time.utc);
     }
 }
+
+#[path = "planner_clock_tests.rs"]
+mod clock;

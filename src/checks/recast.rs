@@ -36,6 +36,7 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        crate::telemetry::health::turn();
         if checks.state.lock().await.runs.batches().next().is_none() {
             continue;
         }

@@ -12,6 +12,8 @@ use crate::rpc::RpcError;
 
 /// Most checks, and most profiles, one deployment may register.
 const MAX_DEFINITIONS: usize = 1000;
+/// Most pools: every node has a line in each.
+const MAX_POOLS: usize = 32;
 
 /// Everything registered.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,12 +29,13 @@ pub struct Registry {
 /// The pool every deployment begins with.
 #[must_use]
 pub fn default_pool() -> Option<PoolPolicy> {
-    Some(PoolPolicy {
-        name: PoolName::new("default").ok()?,
-        mode: Mode::Enforce,
-        max_silence_ms: 600_000,
-        accept_self_report: false,
-    })
+    Some(new_pool(PoolName::new("default").ok()?))
+}
+
+/// A pool as strict as pools are made.
+#[must_use]
+pub fn new_pool(name: PoolName) -> PoolPolicy {
+    PoolPolicy { name, mode: Mode::Enforce, max_silence_ms: 600_000, accept_self_report: false }
 }
 
 impl Registry {
@@ -60,6 +63,18 @@ impl Registry {
                 })
             }
         }
+    }
+
+    /// The enabled checks whose schedule counts from now on: new ones, enabled ones, and those with another schedule than in
+    /// `old`.
+    #[must_use]
+    pub fn scheduled_anew(&self, old: &Self) -> Vec<CheckName> {
+        let goes_on = |check: &&Check| {
+            let before = old.checks.get(&check.name).filter(|before| before.enabled && before.id == check.id);
+            before.is_some_and(|before| old.schedule_of(before).ok() == self.schedule_of(check).ok())
+        };
+        let enabled = self.checks.values().filter(|check| check.enabled);
+        enabled.filter(|check| !goes_on(check)).map(|check| check.name.clone()).collect()
     }
 
     /// Over how long a run of this check is spread. Looks at a year of the schedule: keep the answer.
@@ -152,6 +167,65 @@ impl Registry {
                 "there is no profile named {name}; `spicectl profile list` shows them"
             )));
         }
+        Ok(next)
+    }
+
+    /// The pool `name`.
+    ///
+    /// # Errors
+    /// Not found, naming those there are.
+    pub fn pool(&self, name: &PoolName) -> Result<&PoolPolicy, RpcError> {
+        self.pools.get(name).ok_or_else(|| {
+            let known = self.pools.keys().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
+            RpcError::not_found(format!("there is no pool named {name}; known are: {known}"))
+        })
+    }
+
+    /// This registry with a pool that is new.
+    ///
+    /// # Errors
+    /// Conflict where there is one of this name.
+    pub fn with_pool(&self, pool: PoolPolicy) -> Result<Self, RpcError> {
+        if self.pools.contains_key(&pool.name) {
+            return Err(RpcError::conflict(format!(
+                "there is a pool named {} already; `spicectl pool set` changes it",
+                pool.name
+            )));
+        }
+        if self.pools.len() >= MAX_POOLS {
+            return Err(RpcError::bad_request(format!("there are {MAX_POOLS} pools already; delete some")));
+        }
+        let mut next = self.clone();
+        next.pools.insert(pool.name.clone(), pool);
+        Ok(next)
+    }
+
+    /// This registry without the pool `name`.
+    ///
+    /// # Errors
+    /// Not found; conflict while a check names it, or where it is `default`, which flavors ask for without naming it.
+    pub fn without_pool(&self, name: &PoolName) -> Result<Self, RpcError> {
+        self.pool(name)?;
+        if name.as_str() == "default" {
+            return Err(RpcError::conflict(
+                "pool default cannot be deleted: flavors with trust:trusted_host ask for it; \
+                 `spicectl pool set default --mode observe` makes it refuse nobody",
+            ));
+        }
+        let users: Vec<&str> = self
+            .checks
+            .values()
+            .filter(|check| check.pools.contains_key(name))
+            .map(|check| check.name.as_str())
+            .collect();
+        if !users.is_empty() {
+            return Err(RpcError::conflict(format!(
+                "pool {name} is named by the checks {}; take it out of those first (`spicectl check set --pool`)",
+                users.join(", ")
+            )));
+        }
+        let mut next = self.clone();
+        next.pools.remove(name);
         Ok(next)
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checks::endings::Ending;
 use crate::checks::losses::Loss;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
@@ -47,6 +48,9 @@ pub struct Run {
     /// How many batches were cast again, by reason.
     #[serde(default)]
     pub recasts: BTreeMap<Loss, i64>,
+    /// How many outcomes Nodes never reported as stored, though it was asked again and again.
+    #[serde(default)]
+    pub unheard: i64,
 }
 
 fn first_attempt() -> i64 {
@@ -99,4 +103,7 @@ pub struct Batch {
     pub safe_at: Option<Timestamp>,
     /// Whether the time-out of the awaited nodes was handed to the bus.
     pub timed_out: bool,
+    /// When it is over in steady time.
+    #[serde(skip)]
+    pub ending: Ending,
 }

@@ -14,7 +14,7 @@ use crate::security::document::SignedDocument;
 #[derive(Debug, Default)]
 pub struct Runs {
     runs: BTreeMap<RunOrder, Run>,
-    batches: BTreeMap<(RunOrder, i64), Batch>,
+    pub(super) batches: BTreeMap<(RunOrder, i64), Batch>,
     outstanding: BTreeMap<CheckName, BTreeMap<NodeName, u32>>,
 }
 
@@ -79,11 +79,10 @@ impl Runs {
         self.batches.values().filter(|batch| !batch.sent)
     }
 
-    /// Batches past their deadline whose time-out was not yet reported.
-    pub fn overdue(&self, now: Timestamp) -> impl Iterator<Item = &Batch> {
-        self.batches
-            .values()
-            .filter(move |batch| now >= batch.deadline && !batch.timed_out && !batch.awaited.is_empty())
+    /// How many batches of `check` are with its adapter, or on their way.
+    #[must_use]
+    pub fn batches_of(&self, check: &CheckName) -> usize {
+        self.batches.values().filter(|batch| batch.check == *check && !batch.timed_out).count()
     }
 
     /// Every batch that is awaited.
@@ -151,13 +150,6 @@ impl Runs {
         }
     }
 
-    /// Marks a batch's time-out as handed to the bus.
-    pub fn mark_timed_out(&mut self, order: RunOrder, batch: i64) {
-        if let Some(batch) = self.batches.get_mut(&(order, batch)) {
-            batch.timed_out = true;
-        }
-    }
-
     /// The batch, if it is awaited.
     #[must_use]
     pub fn batch(&self, order: RunOrder, batch: i64) -> Option<&Batch> {
@@ -197,19 +189,37 @@ impl Runs {
         Some((run.clone(), complete))
     }
 
-    /// No more nodes will be added to the run. Returns it if that changed anything.
-    pub fn sent_out(&mut self, order: RunOrder, now: Timestamp) -> Option<Run> {
-        let pending = self.is_pending(order);
-        let run = self.runs.get_mut(&order).filter(|run| run.sending)?;
+    /// The run as it is once no more nodes are added to it; `None` where that was so before. [`Runs::put_run`] makes it so.
+    #[must_use]
+    pub fn sent_out(&self, order: RunOrder, now: Timestamp) -> Option<Run> {
+        let mut run = self.runs.get(&order).filter(|run| run.sending)?.clone();
         run.sending = false;
-        if !pending {
+        if !self.is_pending(order) {
             run.finished_at.get_or_insert(now);
         }
-        Some(run.clone())
+        Some(run)
+    }
+
+    /// The runs of `check` to which nodes may still be added, the latest first.
+    pub fn sending<'a>(&'a self, check: &'a CheckName) -> impl Iterator<Item = &'a Run> {
+        self.latest().filter(move |run| run.sending && run.check == *check)
+    }
+
+    pub(super) fn run_mut(&mut self, order: RunOrder) -> Option<&mut Run> {
+        self.runs.get_mut(&order)
+    }
+
+    /// Awaits a batch no more.
+    pub(super) fn remove_batch(&mut self, key: (RunOrder, i64)) -> Option<Batch> {
+        let batch = self.batches.remove(&key)?;
+        for node in &batch.awaited {
+            Self::forget_outstanding(&mut self.outstanding, &batch.check, node);
+        }
+        Some(batch)
     }
 
     /// Whether a batch of the run is awaited.
-    fn is_pending(&self, order: RunOrder) -> bool {
+    pub(super) fn is_pending(&self, order: RunOrder) -> bool {
         self.batches.range((order, i64::MIN)..=(order, i64::MAX)).next().is_some()
     }
 

@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use std::time::Duration;
+
+use crate::checks::planner::Now;
 use crate::checks::run::Cause;
 use crate::security::DocumentKind;
 
@@ -34,6 +37,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>) -> Batch {
         lost: None,
         safe_at: None,
         timed_out: false,
+        ending: crate::checks::endings::Ending::default(),
     }
 }
 
@@ -49,6 +53,7 @@ fn two_batches_of_three() -> Runs {
         sending: false,
         attempts: 1,
         recasts: BTreeMap::new(),
+        unheard: 0,
     };
     Runs::restore(vec![run], vec![batch(1, 0..3), batch(4, 3..6)])
 }
@@ -73,12 +78,12 @@ fn a_run_is_finished_when_its_last_outcome_is_stored() {
 #[test]
 fn only_what_is_awaited_past_the_deadline_is_overdue_and_only_once() {
     let mut runs = two_batches_of_three();
-    let deadline = NOW.plus(std::time::Duration::from_secs(60));
+    let at = |seconds| Now { utc: NOW.plus(Duration::from_secs(seconds)), monotonic: Duration::from_secs(seconds) };
     runs.stored(order(), 1, &outcomes(&[0, 1, 2], Status::Pass), NOW);
-    assert_eq!(runs.overdue(Timestamp(deadline.0 - 1)).count(), 0);
-    assert_eq!(runs.overdue(deadline).map(|batch| batch.batch).collect::<Vec<_>>(), [4]);
-    runs.mark_timed_out(order(), 4);
-    assert_eq!(runs.overdue(deadline).count(), 0);
+    assert_eq!(runs.overdue(at(59)).count(), 0);
+    assert_eq!(runs.overdue(at(60)).map(|batch| batch.batch).collect::<Vec<_>>(), [4]);
+    runs.mark_timed_out(order(), 4, at(60).monotonic);
+    assert_eq!(runs.overdue(at(61)).count(), 0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::checks::audit::Author;
 use crate::checks::run::Run;
 use crate::checks::runs::KEPT_RUNS;
 use crate::checks::{Checks, views};
@@ -23,7 +24,7 @@ impl Service for Arc<Checks> {
         args: Map<String, Value>,
     ) -> Result<Value, RpcError> {
         match method.name {
-            "check_create" => self.check_create(typed(args)?).await,
+            "check_create" => self.check_create(&caller, typed(args)?).await,
             "check_update" => self.check_update(&caller, typed(args)?).await,
             "check_delete" => self.check_delete(&caller, typed(args)?).await,
             "check_list" => {
@@ -37,19 +38,23 @@ impl Service for Arc<Checks> {
                 Ok(self.details(&state, state.registry.check(&name)?))
             }
             "check_run" => self.check_run(typed(args)?).await,
-            "profile_create" => self.profile_create(typed(args)?).await,
+            "node_check" => self.node_check(typed(args)?).await,
+            "profile_create" => self.profile_create(&caller, typed(args)?).await,
             "profile_update" => self.profile_update(&caller, typed(args)?).await,
             "profile_delete" => {
                 let Named::<ProfileName> { name } = typed(args)?;
                 let mut state = self.state.lock().await;
                 let next = state.registry.without_profile(&name)?;
-                self.install(&mut state, next).await?;
+                self.install(&mut state, next, &Author::new(&caller, Vec::new())).await?;
                 Ok(Value::Null)
             }
             "profile_list" => {
                 let _: NoArguments = typed(args)?;
-                Ok(self.state.lock().await.profiles())
+                Ok(self.state.lock().await.profiles(self.clock.now()))
             }
+            "pool_create" => self.pool_create(&caller, typed(args)?).await,
+            "pool_delete" => self.pool_delete(&caller, typed(args)?).await,
+            "audit_list" => self.audit_list(typed(args)?).await,
             "pool_update" => self.pool_update(&caller, typed(args)?).await,
             "pool_policies" => {
                 let _: NoArguments = typed(args)?;

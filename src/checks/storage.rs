@@ -18,8 +18,6 @@ pub struct Restored {
     pub registry: Registry,
     /// The number of the last policy.
     pub policy_number: i64,
-    /// This incarnation's epoch, already stored.
-    pub epoch: i64,
     /// Runs and batches in progress.
     pub runs: Runs,
     /// The moment of the last slot of each check.
@@ -35,12 +33,11 @@ const SLOT: &str = "slot:";
 const SCHEMA: &str = "schema:";
 const NEWS: &str = "news:";
 
-/// Reads everything and stores a new epoch: the greater of the last one plus one and the time of day, so that an epoch is
-/// new even where the database was restored from a backup.
+/// Reads everything.
 ///
 /// # Errors
-/// [`StoreError`]; nothing is changed then.
-pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
+/// [`StoreError`].
+pub async fn restore(database: &Database) -> Result<Restored, StoreError> {
     let mut registry = Registry::default();
     for check in
         database.load::<crate::checks::definition::Check>("checks_check", "SELECT name, body FROM checks_check").await?
@@ -75,12 +72,7 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     }
     let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
     let policy_number = number(database.meta(META, "policy_number").await?);
-    let epoch = now.0.max(number(database.meta(META, "epoch").await?) + 1);
-
-    let mut changes = database.begin().await?;
-    put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
-    changes.commit().await?;
-    Ok(Restored { registry, policy_number, epoch, runs: Runs::restore(runs, batches), last_slots, schemas, news })
+    Ok(Restored { registry, policy_number, runs: Runs::restore(runs, batches), last_slots, schemas, news })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {

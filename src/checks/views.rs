@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::checks::definition::Check;
 use crate::checks::run::Run;
+use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
@@ -15,6 +16,8 @@ use crate::protocol::TargetMatcher;
 const NEXT_RUNS: usize = 5;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
+/// A slot that is overdue for less is about to begin.
+const WORTH_TELLING: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
@@ -39,13 +42,8 @@ impl Checks {
     pub(super) fn details(&self, state: &State, check: &Check) -> Value {
         let mut details = serde_json::to_value(check).unwrap_or_default();
         let schedule = state.registry.schedule_of(check).ok();
-        let next: Vec<Value> = schedule
-            .map(|schedule| {
-                let runs = schedule.next_runs(state.anchor(check), self.clock.now(), NEXT_RUNS);
-                let local = |at: Timestamp| at.to_utc().map(|at| at.with_timezone(&schedule.zone()).to_rfc3339());
-                runs.into_iter().map(|at| json!({ "utc": at.to_string(), "local": local(at) })).collect()
-            })
-            .unwrap_or_default();
+        let next: Vec<Value> =
+            schedule.map(|schedule| next_runs(schedule, state.anchor(check), self.clock.now())).unwrap_or_default();
         let mut warnings = Vec::new();
         if !state.adapters.is_alive(&check.adapter, self.clock.monotonic()) {
             warnings
@@ -58,6 +56,10 @@ impl Checks {
             members.insert("splay_s".to_owned(), json!(state.registry.splay_of(check).as_secs()));
             members.insert("effective_schedule".to_owned(), json!(schedule));
             members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
+            members.insert("waiting".to_owned(), json!(state.planner.waiting.count(&check.name)));
+            members
+                .insert("last_run".to_owned(), json!(state.runs.latest().find(|run| run.check == check.name).map(run)));
+            members.insert("slots".to_owned(), state.planner.ledger.show(&check.name));
             members.insert("warnings".to_owned(), json!(warnings));
             members.insert("created_at".to_owned(), json!(check.created_at.to_string()));
             members.insert("changed_at".to_owned(), json!(check.changed_at.to_string()));
@@ -89,8 +91,15 @@ impl Checks {
         let faults = state.adapters.faults(now.monotonic).take(MOST_FAULTS);
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
+        let (late, missed) = state.planner.ledger.late_and_missed();
+        let behind: BTreeMap<&CheckName, u64> = state
+            .behind(now.utc)
+            .filter(|(_, behind)| *behind >= WORTH_TELLING)
+            .map(|(check, behind)| (check, behind.as_secs()))
+            .collect();
         json!({
             "role": "checks",
+            "database": self.database.health().as_json(),
             "deployment": self.identity.deployment,
             "epoch": self.epoch,
             "policy_number": state.policy_number,
@@ -98,7 +107,13 @@ impl Checks {
             "enabled_checks": state.registry.checks.values().filter(|check| check.enabled).count(),
             "known_nodes": state.inventory.len(),
             "outstanding": state.runs.outstanding(),
-            "overdue": state.runs.overdue(now.utc).count(),
+            "overdue": state.runs.batches().filter(|batch| batch.is_over(now) && !batch.timed_out).count(),
+            "late_slots": late,
+            "missed_slots": missed,
+            "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
+            "late": state.late(now.utc),
+            "behind": behind,
+            "health": self.health.report().details,
             "adapters": adapters,
             "adapter_faults": faults,
             "dead_letters": dead_letters,
@@ -113,7 +128,7 @@ impl Checks {
 impl State {
     pub(super) fn aimed_at(&self, check: &Check) -> Vec<NodeName> {
         let Ok(matcher) = TargetMatcher::new(&check.targets) else { return Vec::new() };
-        let aimed = self.inventory.iter().filter(|(node, labels)| matcher.matches(node, labels));
+        let aimed = self.inventory.iter().filter(|(node, traits)| matcher.means(node, traits));
         aimed.map(|(node, _)| node.clone()).collect()
     }
 
@@ -122,7 +137,7 @@ impl State {
         self.planner.last_slot(&check.name).unwrap_or(check.changed_at)
     }
 
-    pub(super) fn profiles(&self) -> Value {
+    pub(super) fn profiles(&self, now: Timestamp) -> Value {
         let profiles = self.registry.profiles.values().map(|profile| {
             let users: Vec<&CheckName> = self.registry.users_of(&profile.name).map(|check| &check.name).collect();
             json!({
@@ -130,10 +145,19 @@ impl State {
                 "schedule": profile.schedule,
                 "description": profile.description,
                 "used_by": users,
+                // An interval counts from when a check came to it; shown as for one that does so now.
+                "next_runs": next_runs(&profile.schedule, now, now),
             })
         });
         profiles.collect()
     }
+}
+
+/// The next runs of a schedule, in UTC and in its zone.
+fn next_runs(schedule: &Schedule, anchor: Timestamp, now: Timestamp) -> Vec<Value> {
+    let local = |at: Timestamp| at.to_utc().map(|at| at.with_timezone(&schedule.zone()).to_rfc3339());
+    let runs = schedule.next_runs(anchor, now, NEXT_RUNS).into_iter();
+    runs.map(|at| json!({ "utc": at.to_string(), "local": local(at) })).collect()
 }
 
 /// A run as it is shown.
@@ -149,6 +173,7 @@ pub(super) fn run(run: &Run) -> Value {
         "outcomes": run.outcomes,
         "attempts": run.attempts,
         "recasts": run.recasts,
+        "unheard": run.unheard,
         "finished": run.finished_at.is_some(),
     })
 }

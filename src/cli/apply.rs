@@ -39,6 +39,7 @@ An entry is a complete definition: what it leaves out has its default (of a pool
       schedule: {profile: before-work}
       targets: {labels: {rack: r1}}
       pools: {default: required}
+What loosens a pool stops it and shows whom that would raise; apply the file again with --confirm and the id shown.
 Example: see what would be done, then do it:
   spicectl apply -f cloud.yaml --dry-run
   spicectl apply -f cloud.yaml")]
@@ -49,9 +50,9 @@ pub struct ApplyCommand {
     /// Only show what would be created, changed, deleted and left
     #[arg(long)]
     dry_run: bool,
-    /// Do also what loosens a pool
-    #[arg(long)]
-    confirm: bool,
+    /// Do also what was shown under this id, although it loosens a pool; repeat for several
+    #[arg(long, value_name = "ID")]
+    confirm: Vec<String>,
     /// Delete what a section of the file does not name; sections that are not in the file are left alone
     #[arg(long)]
     prune: bool,
@@ -82,12 +83,12 @@ impl ApplyCommand {
 
     async fn with(&self, session: &Session, wanted: &Definitions) -> Result<Exit, CliError> {
         let current = Current::fetch(session, wanted, self.prune).await?;
-        let steps = plan(wanted, &current, self.confirm, self.prune)?;
+        let steps = plan(wanted, &current, self.prune);
         if self.dry_run {
             self.show(&steps, "would ")?;
             return Ok(Exit::Done);
         }
-        let (done, outcome) = carry_out(session, &steps).await;
+        let (done, outcome) = carry_out(session, &steps, &self.confirm).await;
         let advice = if done.contains(&true) { "what is shown above was done" } else { "nothing was done" };
         let shown: Vec<Step> = steps.into_iter().zip(done).filter(|(_, done)| *done).map(|(step, _)| step).collect();
         self.show(&shown, "")?;
@@ -117,7 +118,7 @@ impl ApplyCommand {
 }
 
 /// Carries out the steps in order, new nodes in large parts. Says which were done, also when one was refused.
-async fn carry_out(session: &Session, steps: &[Step]) -> (Vec<bool>, Result<(), CliError>) {
+async fn carry_out(session: &Session, steps: &[Step], confirmed: &[String]) -> (Vec<bool>, Result<(), CliError>) {
     let mut done = vec![false; steps.len()];
     let mut progress = Progress::new("apply");
     let mut at = 0;
@@ -128,7 +129,7 @@ async fn carry_out(session: &Session, steps: &[Step]) -> (Vec<bool>, Result<(), 
             let nodes: Vec<&Value> = steps[at..at + many].iter().filter_map(|step| step.arguments()).collect();
             (many, session.nodes("node_import", json!({ "nodes": nodes })).await.map(drop))
         } else {
-            (1, step.carry_out(session).await)
+            (1, step.carry_out(session, confirmed).await)
         };
         if let Err(error) = outcome {
             let message = format!("{} {} {}: {}", step.action.as_str(), step.kind, step.name, error.message);

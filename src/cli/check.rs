@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::check_options::CheckOptions;
 use crate::cli::check_run::RunNow;
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::consent::Consent;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::{Field, OutputArgs, field, shown};
 use crate::cli::{show, values};
@@ -50,7 +51,10 @@ Example: a program of the plugin directory, nightly in Berlin, only noted:
 Example: tolerate one failure, check more often, and change one parameter:
   spicectl check set boot --every 2m --fail-after 2 --param level=strict
 --target and --pool replace all targets and pools; --param changes only the parameters named.
-A change that loosens what a pool requires is refused until a key with the role admin gives --confirm.")]
+Example: what would that change, judged by the results there are?
+  spicectl check set boot --fail-after 2 --dry-run
+A change that loosens what a pool requires is refused and shows whom it would raise; a key with the role admin confirms exactly
+that with --confirm and the id shown.")]
     Set {
         /// Its name
         name: CheckName,
@@ -65,33 +69,34 @@ A change that loosens what a pool requires is refused until a key with the role 
         /// How long a pass counts; auto derives it from the schedule again
         #[arg(long, value_name = "S|auto", value_parser = ttl)]
         ttl: Option<Ttl>,
-        /// Do it although it loosens what a pool requires
-        #[arg(long)]
-        confirm: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Runs a check by its schedule again
     #[command(after_help = "Example:\n  spicectl check enable boot")]
     Enable {
         /// Its name
         name: CheckName,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Runs a check no more; where a pool requires it, nodes become unknown when their passes expire
-    #[command(after_help = "Example:\n  spicectl check disable boot --confirm")]
+    #[command(after_help = "Example:\n  spicectl check disable boot")]
     Disable {
         /// Its name
         name: CheckName,
-        /// Do it although it changes what a pool requires
-        #[arg(long)]
-        confirm: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Deletes a check
-    #[command(after_help = "Example:\n  spicectl check delete boot --confirm")]
+    #[command(after_help = "Example: see whom that would raise, then confirm it by the id shown:
+  spicectl check delete boot --dry-run
+  spicectl check delete boot --confirm 3f0c7a9d21be")]
     Delete {
         /// Its name
         name: CheckName,
-        /// Do it although it changes what a pool requires
-        #[arg(long)]
-        confirm: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Lists all checks
     #[command(after_help = "Example: names of the checks, for a script:\n  spicectl check list -f value -c name")]
@@ -156,6 +161,11 @@ const SHOW: &[Field] = &[
     field("pools"),
     field("enabled"),
     field("batch_size"),
+    field("overlap"),
+    field("max_batches"),
+    shown("last_run", show::last_run),
+    shown("slots", show::slots),
+    field("waiting"),
     field("created_at"),
     field("changed_at"),
     field("warnings"),
@@ -183,7 +193,7 @@ impl Verb {
                 let check = options.new_check(&name, &adapter, ttl, disabled)?;
                 output.object(&session.checks("check_create", json!({ "check": check })).await?, SHOW)?;
             }
-            Self::Set { name, adapter, options, unset_param, ttl, confirm } => {
+            Self::Set { name, adapter, options, unset_param, ttl, consent } => {
                 let mut changes = options.changes(session, &name, &unset_param).await?;
                 if let Some(adapter) = adapter {
                     changes.insert("adapter".to_owned(), json!(adapter));
@@ -200,15 +210,19 @@ impl Verb {
                         CliError::local("nothing to change").hint("`spicectl check set --help` shows what can be")
                     );
                 }
-                update(session, output, &name, Value::Object(changes), confirm).await?;
+                return update(session, output, &name, Value::Object(changes), &consent).await;
             }
-            Self::Enable { name } => update(session, output, &name, json!({ "enabled": true }), false).await?,
-            Self::Disable { name, confirm } => {
-                update(session, output, &name, json!({ "enabled": false }), confirm).await?;
+            Self::Enable { name, consent } => {
+                return update(session, output, &name, json!({ "enabled": true }), &consent).await;
             }
-            Self::Delete { name, confirm } => {
-                session.checks("check_delete", json!({ "name": name, "confirm": confirm })).await?;
-                return output.done(&format!("check {name} is deleted"));
+            Self::Disable { name, consent } => {
+                return update(session, output, &name, json!({ "enabled": false }), &consent).await;
+            }
+            Self::Delete { name, consent } => {
+                let args = json!({ "name": name });
+                if consent.call(session, output, "check_delete", args).await?.is_some() {
+                    return output.done(&format!("check {name} is deleted"));
+                }
             }
             Self::List => output.list(&session.checks("check_list", json!({})).await?, LIST)?,
             Self::Show { name } => {
@@ -225,8 +239,11 @@ async fn update(
     output: &OutputArgs,
     name: &CheckName,
     changes: Value,
-    confirm: bool,
-) -> Result<(), CliError> {
-    let args = json!({ "name": name, "changes": changes, "confirm": confirm });
-    output.object(&session.checks("check_update", args).await?, SHOW)
+    consent: &Consent,
+) -> Result<Exit, CliError> {
+    let args = json!({ "name": name, "changes": changes });
+    if let Some(check) = consent.call(session, output, "check_update", args).await? {
+        output.object(&check, SHOW)?;
+    }
+    Ok(Exit::Done)
 }

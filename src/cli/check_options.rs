@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use crate::checks::definition::Overlap;
 use crate::checks::schedule::Schedule;
 use crate::cli::connection::Session;
 use crate::cli::error::{CliError, unexpected};
@@ -31,7 +32,7 @@ pub struct CheckOptions {
     /// Schedule: an interval, such as 5m
     #[arg(long, value_name = "INTERVAL", group = "when")]
     every: Option<String>,
-    /// For which nodes: all, node:NAME, pattern:GLOB or label:KEY=VALUE; repeat for several (all labels must match)
+    /// For which nodes: all, node:NAME, pattern:GLOB, label:KEY=VALUE, aggregate:GLOB or zone:GLOB; repeat for several (all labels must match)
     #[arg(long, value_name = "TARGET", value_parser = values::target)]
     target: Vec<Target>,
     /// How long one batch may take, retries included: seconds, or 90s, 5m
@@ -52,6 +53,12 @@ pub struct CheckOptions {
     /// Most nodes in one batch, 1 to 200
     #[arg(long, value_name = "N")]
     batch_size: Option<i64>,
+    /// What becomes of a node that is due while its last run is not over [default: skip]
+    #[arg(long, value_name = "skip|queue", value_parser = values::overlap)]
+    overlap: Option<Overlap>,
+    /// Most batches of scheduled runs under way at a time, 1 to 1000; none lifts the limit
+    #[arg(long, value_name = "N|none", value_parser = values::max_batches)]
+    max_batches: Option<values::MaxBatches>,
     /// For people
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     description: Option<String>,
@@ -82,6 +89,8 @@ impl CheckOptions {
         put("timeout_s", self.timeout.map(Value::from));
         put("pools", values::pools(&self.pool).map(|pools| json!(pools)));
         put("batch_size", self.batch_size.map(Value::from));
+        put("overlap", self.overlap.map(|overlap| json!(overlap)));
+        put("max_batches", self.max_batches.map(|values::MaxBatches(most)| json!(most)));
         put("description", self.description.clone().map(Value::from));
         put("allow_missing_adapter", self.allow_missing_adapter.then_some(json!(true)));
         put("parameters", self.parameters.clone().map(Value::from));

@@ -35,6 +35,7 @@ pub const RUN: &[Field] = &[
     field("outcomes"),
     field("attempts"),
     field("recasts"),
+    field("unheard"),
 ];
 
 /// How long to wait for a run.

@@ -1,8 +1,7 @@
 //! The declarative file: profiles, pools, nodes and checks, in YAML or JSON.
 //!
 //! An entry is a complete definition: what it leaves out has the service's default, so that a file always means the same.
-//! Pools are the exception: they exist already, and what an entry leaves out stays. So does a node's identity, which cannot
-//! change.
+//! Pools are the exception: what an entry leaves out of a pool that exists stays. So does a node's identity, which cannot change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +53,12 @@ pub struct NodeEntry {
     /// Its labels, all of them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Its host aggregates, all of them; left as they are where absent.
+    #[serde(default)]
+    pub aggregates: Option<BTreeSet<String>>,
+    /// Its availability zone; left as it is where absent.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Given when it is registered; made up where absent.
     #[serde(default)]
     pub identity: Option<String>,
@@ -73,7 +78,7 @@ struct Written {
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 11] = [
+pub const CHECK_MEMBERS: [&str; 13] = [
     "adapter",
     "parameters",
     "schedule",
@@ -85,6 +90,8 @@ pub const CHECK_MEMBERS: [&str; 11] = [
     "pools",
     "enabled",
     "batch_size",
+    "overlap",
+    "max_batches",
 ];
 
 impl Definitions {

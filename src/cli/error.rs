@@ -23,6 +23,10 @@ impl Exit {
     pub const SOME_FAILED: Self = Self::Refused;
     /// Of a run that was waited for: nobody failed, but some node could not be judged.
     pub const SOME_NOT_JUDGED: Self = Self::NotAuthorised;
+    /// Of `status --exit-code`: something of SPICE is at fault.
+    pub const SERVICE_AT_FAULT: Self = Self::Refused;
+    /// Of `status --exit-code`: SPICE works, and hosts need a look.
+    pub const HOSTS_NEED_A_LOOK: Self = Self::NotAuthorised;
 }
 
 /// The exit codes as `--help` tells them.
@@ -34,7 +38,9 @@ Exit codes:
   3  not authorised, or an answer that is not believed
   4  the service is unavailable or did not answer in time
   `check run --wait` and `run show --wait` say how the run went instead:
-  0 every node passed, 2 some failed, 3 none failed but some could not be judged (error or timeout)";
+  0 every node passed, 2 some failed, 3 none failed but some could not be judged (error or timeout)
+  `status --exit-code` says how the service is instead:
+  0 well, 2 something of SPICE is at fault, 3 only hosts need a look, 4 a role does not answer";
 
 /// An error: what happened, and, where it is not part of that, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

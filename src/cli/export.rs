@@ -73,7 +73,8 @@ fn write(file: &Path, text: &str) -> Result<(), CliError> {
 /// All definitions, as `apply` reads them.
 async fn everything(session: &Session) -> Result<Value, CliError> {
     let profiles = session.checks("profile_list", json!({})).await?;
-    let profiles: Vec<Value> = rows(&profiles)?.iter().map(|profile| without(profile, &["used_by"])).collect();
+    let profiles: Vec<Value> =
+        rows(&profiles)?.iter().map(|profile| without(profile, &["used_by", "next_runs"])).collect();
     let pools = session.checks("pool_policies", json!({})).await?;
     let pools: Vec<Value> = rows(&pools)?.iter().map(pool_entry).collect();
     let listed = NodeList::default().all(session).await?;
@@ -81,7 +82,13 @@ async fn everything(session: &Session) -> Result<Value, CliError> {
     let nodes = shown(session, names.collect()).await?;
     let nodes: Vec<Value> = nodes
         .iter()
-        .map(|node| json!({ "name": node.get("name"), "identity": node.get("identity"), "labels": node.get("labels") }))
+        .map(|node| {
+            let members = ["name", "identity", "labels", "aggregates", "zone"];
+            let known = members.iter().filter_map(|name| Some(((*name).to_owned(), node.get(*name)?.clone())));
+            // Where Nova has it is left out unless somebody said so.
+            let said = known.filter(|(name, value)| name == "labels" || !(value.is_null() || *value == json!([])));
+            Value::Object(said.collect())
+        })
         .collect();
     let checks: Vec<Value> = checks(session).await?.iter().map(check_entry).collect();
     Ok(json!({ "profiles": profiles, "pools": pools, "nodes": nodes, "checks": checks }))

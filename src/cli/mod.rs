@@ -3,8 +3,10 @@
 //! | file | owns |
 //! |---|---|
 //! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
-//! | `status`, `apply`, `definitions`, `export` | what concerns the whole deployment |
-//! | `key`, `config` | what needs no service: keys and configuration of this machine |
+//! | `status`, `findings`, `top`, `apply`, `definitions`, `export` | what concerns the whole deployment |
+//! | `key`, `config`, `db` | what needs no service: keys, configuration and databases of this machine |
+//! | `audit` | the records, verified and exported |
+//! | `consent` | what a change would do, and the word for it |
 //! | `connection` | from flags, environment and configuration to a signed connection |
 //! | `values` | what people write, as values |
 //! | `output`, `show`, `progress` | what people see |
@@ -12,20 +14,25 @@
 
 mod adapter;
 mod apply;
+mod audit;
 mod check;
 mod check_options;
 mod check_run;
 mod config;
 mod connection;
+mod consent;
+mod db;
 mod dead_letter;
 mod definitions;
 mod error;
 mod export;
+mod findings;
 mod import;
 mod key;
 mod key_change;
 mod node;
 mod node_list;
+mod node_placement;
 mod output;
 mod pool;
 mod profile;
@@ -34,6 +41,7 @@ mod result;
 mod run;
 mod show;
 mod status;
+mod top;
 mod values;
 mod why;
 
@@ -73,6 +81,8 @@ enum Command {
     Result(result::ResultCommand),
     /// Pools: who may be chosen for trusted instances
     Pool(pool::PoolCommand),
+    /// The record of trust and of changes: verified, exported
+    Audit(audit::AuditCommand),
     /// Runs of checks
     Run(run::RunCommand),
     /// Work that could not be carried out and was put aside
@@ -81,8 +91,12 @@ enum Command {
     Key(key::KeyCommand),
     /// The configuration of this machine
     Config(config::ConfigCommand),
-    /// How the service is
+    /// The databases of this machine
+    Db(db::DbCommand),
+    /// How the service is: what is wrong, and is it SPICE or the hosts
     Status(status::StatusCommand),
+    /// Watches trust, runs and results as they change
+    Top(top::TopCommand),
     /// Makes profiles, pools, nodes and checks what a file says
     Apply(apply::ApplyCommand),
     /// Writes profiles, pools, nodes and checks to a file for apply
@@ -137,11 +151,14 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Node(command) => command.carry_out(connection).await,
         Command::Result(command) => command.carry_out(connection).await,
         Command::Pool(command) => command.carry_out(connection).await,
+        Command::Audit(command) => command.carry_out(connection).await,
         Command::Run(command) => command.carry_out(connection).await,
         Command::DeadLetter(command) => command.carry_out(connection).await,
         Command::Key(command) => command.carry_out(connection),
         Command::Config(command) => command.carry_out(connection),
+        Command::Db(command) => command.carry_out(connection).await,
         Command::Status(command) => command.carry_out(connection).await,
+        Command::Top(command) => command.carry_out(connection).await,
         Command::Apply(command) => command.carry_out(connection).await,
         Command::Export(command) => command.carry_out(connection).await,
     }

@@ -10,6 +10,7 @@ use crate::cli::connection::{ConnectionArgs, Session, with_session};
 use crate::cli::error::{CliError, Exit, unexpected};
 use crate::cli::import;
 use crate::cli::node_list::NodeList;
+use crate::cli::node_placement::{Displaced, Placed};
 use crate::cli::output::{Field, OutputArgs, field, shown};
 use crate::cli::why::Why;
 use crate::cli::{show, values};
@@ -34,6 +35,8 @@ enum Verb {
         /// Label; repeat for several
         #[arg(long, value_name = "KEY=VALUE", value_parser = values::label)]
         label: Vec<(String, String)>,
+        #[command(flatten)]
+        placed: Placed,
         /// What no other machine of this name shares, such as a serial number [default: made up]
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         identity: Option<String>,
@@ -52,8 +55,11 @@ Example: from another program:
         /// The file; - for standard input
         file: PathBuf,
     },
-    /// Changes a node's labels; those not named stay
-    #[command(after_help = "Example:\n  spicectl node set compute-1 --label rack=r2 --unset-label row")]
+    /// Changes a node's labels, aggregates or availability zone; those not named stay
+    #[command(after_help = "\
+Example:
+  spicectl node set compute-1 --label rack=r2 --unset-label row
+  spicectl node set compute-1 --aggregate gpu --zone eu-1")]
     Set {
         /// Its name
         name: NodeName,
@@ -66,6 +72,17 @@ Example: from another program:
         /// Remove all labels not given here
         #[arg(long)]
         no_labels: bool,
+        #[command(flatten)]
+        placed: Placed,
+        #[command(flatten)]
+        displaced: Displaced,
+    },
+    /// Runs every check that is aimed at nodes for them now, as when they come back from being down
+    #[command(after_help = "Example:\n  spicectl node check compute-1 compute-2")]
+    Check {
+        /// Their names
+        #[arg(required = true)]
+        name: Vec<NodeName>,
     },
     /// Removes a node; distrust of it outlasts that
     #[command(after_help = "Example:\n  spicectl node delete compute-1")]
@@ -155,6 +172,8 @@ const SHOW: &[Field] = &[
     shown("checks", show::check_results),
     field("targeted_by"),
     field("labels"),
+    field("aggregates"),
+    field("zone"),
     field("identity"),
     field("boot"),
     field("quarantine"),
@@ -181,8 +200,10 @@ impl NodeCommand {
 impl Verb {
     fn validate(&self) -> Result<(), CliError> {
         match self {
-            Self::Set { label, unset_label, no_labels: false, .. } if label.is_empty() && unset_label.is_empty() => {
-                Err(CliError::local("nothing to change").hint("give --label, --unset-label or --no-labels"))
+            Self::Set { label, unset_label, no_labels: false, placed, displaced, .. }
+                if label.is_empty() && unset_label.is_empty() && placed.is_empty() && displaced.is_empty() =>
+            {
+                Err(CliError::local("nothing to change").hint("`spicectl node set --help` shows what can be"))
             }
             Self::Maintenance { hours, reason: None, .. } if *hours > 0 => {
                 Err(CliError::local("maintenance needs a reason")
@@ -194,17 +215,32 @@ impl Verb {
 
     async fn carry_out(self, session: &Session, output: &OutputArgs) -> Result<Exit, CliError> {
         let (method, args) = match self {
-            Self::Create { name, label, identity } => {
+            Self::Create { name, label, placed, identity } => {
                 let labels: BTreeMap<_, _> = label.into_iter().collect();
-                ("node_create", json!({ "name": name, "labels": labels, "identity": identity }))
+                let Placed { aggregate, zone } = placed;
+                (
+                    "node_create",
+                    json!({ "name": name, "labels": labels, "aggregates": aggregate, "zone": zone, "identity": identity }),
+                )
             }
             // Taken care of before there was a session.
             Self::Import { .. } => return Ok(Exit::Done),
-            Self::Set { name, label, unset_label, no_labels } => {
-                let mut labels = if no_labels { BTreeMap::new() } else { labels_of(session, &name).await? };
-                labels.retain(|key, _| !unset_label.contains(key));
-                labels.extend(label);
-                ("node_update", json!({ "name": name, "labels": labels }))
+            Self::Set { name, label, unset_label, no_labels, placed, displaced } => {
+                let node = session.nodes("node_show", json!({ "name": name })).await?;
+                let mut update = displaced.change(&node, placed)?;
+                if no_labels || !label.is_empty() || !unset_label.is_empty() {
+                    let mut labels = if no_labels { BTreeMap::new() } else { labels_of(&node)? };
+                    labels.retain(|key, _| !unset_label.contains(key));
+                    labels.extend(label);
+                    update.insert("labels".to_owned(), json!(labels));
+                }
+                update.insert("name".to_owned(), json!(name));
+                ("node_update", Value::Object(update))
+            }
+            Self::Check { name } => {
+                let begun = session.checks("node_check", json!({ "nodes": name })).await?;
+                output.list(&begun, &[field("run"), field("check"), field("nodes")])?;
+                return Ok(Exit::Done);
             }
             Self::Delete { name } => {
                 session.nodes("node_delete", json!({ "name": name })).await?;
@@ -231,8 +267,7 @@ impl Verb {
     }
 }
 
-async fn labels_of(session: &Session, name: &NodeName) -> Result<BTreeMap<String, String>, CliError> {
-    let node = session.nodes("node_show", json!({ "name": name })).await?;
+fn labels_of(node: &Value) -> Result<BTreeMap<String, String>, CliError> {
     let labels = node.get("labels").cloned().unwrap_or(Value::Null);
     serde_json::from_value(labels).map_err(|_| unexpected("labels"))
 }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
+use crate::cli::consent::Consent;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::{Field, OutputArgs, field, say, shown};
 use crate::cli::{show, values};
@@ -31,25 +32,86 @@ enum Verb {
     },
     /// Changes a pool's policy; what is not given stays
     #[command(after_help = "\
-Example: let the filter only log what it would refuse:
-  spicectl pool set default --mode observe --confirm")]
+Example: let the filter only log what it would refuse; look at it first, then confirm it by the id shown:
+  spicectl pool set default --mode observe --dry-run
+  spicectl pool set default --mode observe --confirm 3f0c7a9d21be")]
     Set {
         /// Its name
         name: PoolName,
-        /// What the filter does for flavors that do not name the pool: refuse, prefer, or log what it would refuse
-        #[arg(long, value_parser = ["enforce", "soft", "observe"])]
-        mode: Option<String>,
-        /// How long readers may hear nothing of Nodes before they take every node as unknown: seconds, or 90s, 5m
-        #[arg(long, value_name = "S", value_parser = values::seconds)]
-        max_silence: Option<i64>,
-        /// Whether a pass that is only the node's own word counts
-        #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
-        accept_self_report: Option<bool>,
-        /// Do it although it loosens the pool
+        #[command(flatten)]
+        policy: PolicyArgs,
+        #[command(flatten)]
+        consent: Consent,
+    },
+    /// Has Nodes begin anew with an epoch that readers take, after its database was restored from a backup
+    #[command(after_help = "\
+Readers never go back to a lower epoch. If `spicectl status` says that they know a higher one, first make sure that no other
+spiced with role nodes runs on another database: the one that runs on an old copy must not win.
+Example: see what would be done, then do it:
+  spicectl pool reset-epoch
+  spicectl pool reset-epoch --reason 'restored the backup of Monday' --confirm")]
+    ResetEpoch {
+        /// The epoch that readers hold; what they told themselves if not given
+        #[arg(long, value_name = "EPOCH")]
+        at_least: Option<i64>,
+        /// Why; kept in the database
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do it; otherwise it is only shown what would be done
         #[arg(long)]
         confirm: bool,
     },
+    /// Makes a pool; nobody is trusted in it until a check is required there
+    #[command(after_help = "\
+Example: a pool that only prefers, and a check that counts in it:
+  spicectl pool create gold --mode soft
+  spicectl check set boot --pool default --pool gold")]
+    Create {
+        /// Its name, which flavors give as spice:pool
+        name: PoolName,
+        #[command(flatten)]
+        policy: PolicyArgs,
+    },
+    /// Deletes a pool that no check names; flavors that ask for it then match no host
+    #[command(after_help = "Example:\n  spicectl pool delete gold")]
+    Delete {
+        /// Its name
+        name: PoolName,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
+
+/// A pool's policy as far as it is given.
+#[derive(Debug, Default, Args)]
+struct PolicyArgs {
+    /// What the filter does for flavors that do not name the pool: refuse, prefer, or log what it would refuse
+    #[arg(long, value_parser = ["enforce", "soft", "observe"])]
+    mode: Option<String>,
+    /// How long readers may hear nothing of Nodes before they take every node as unknown: seconds, or 90s, 5m
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
+    max_silence: Option<i64>,
+    /// Whether a pass that is only the node's own word counts
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+    accept_self_report: Option<bool>,
+}
+
+impl PolicyArgs {
+    fn is_empty(&self) -> bool {
+        self.mode.is_none() && self.max_silence.is_none() && self.accept_self_report.is_none()
+    }
+
+    fn of(&self, name: &PoolName) -> Value {
+        json!({
+            "name": name,
+            "mode": self.mode,
+            "max_silence_s": self.max_silence,
+            "accept_self_report": self.accept_self_report,
+        })
+    }
+}
+
+const RESET: &[Field] = &[field("epoch"), field("known_by_readers"), field("next_epoch_above"), field("done")];
 
 const LIST: &[Field] = &[
     field("name"),
@@ -85,7 +147,7 @@ impl PoolCommand {
     /// What is at fault here, or what the service says.
     pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
         let Self { output, verb } = self;
-        if let Verb::Set { mode: None, max_silence: None, accept_self_report: None, .. } = &verb {
+        if matches!(&verb, Verb::Set { policy, .. } if policy.is_empty()) {
             return Err(CliError::local("nothing to change").hint("give --mode, --max-silence or --accept-self-report"));
         }
         with_session(connection, async |session| verb.carry_out(session, &output).await).await
@@ -105,15 +167,25 @@ impl Verb {
                 add_policies(session, std::iter::once(&mut pool)).await;
                 output.object(&pool, SHOW)?;
             }
-            Self::Set { name, mode, max_silence, accept_self_report, confirm } => {
-                let args = json!({
-                    "name": name,
-                    "mode": mode,
-                    "max_silence_s": max_silence,
-                    "accept_self_report": accept_self_report,
-                    "confirm": confirm,
-                });
-                output.object(&session.checks("pool_update", args).await?, POLICY)?;
+            Self::ResetEpoch { at_least, reason, confirm } => {
+                let args = json!({ "at_least": at_least, "reason": reason, "confirm": confirm });
+                output.object(&session.nodes("pool_reset_epoch", args).await?, RESET)?;
+                if !confirm {
+                    say("spicectl: nothing was done; --reason and --confirm do it");
+                }
+            }
+            Self::Set { name, policy, consent } => {
+                if let Some(pool) = consent.call(session, output, "pool_update", policy.of(&name)).await? {
+                    output.object(&pool, POLICY)?;
+                }
+            }
+            Self::Create { name, policy } => {
+                output.object(&session.checks("pool_create", policy.of(&name)).await?, POLICY)?;
+            }
+            Self::Delete { name, consent } => {
+                if consent.call(session, output, "pool_delete", json!({ "name": name })).await?.is_some() {
+                    return output.done(&format!("pool {name} is deleted"));
+                }
             }
         }
         Ok(Exit::Done)

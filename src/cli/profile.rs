@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::cli::check_options::inline_schedule;
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
-use crate::cli::error::{CliError, Exit, unexpected};
+use crate::cli::consent::Consent;
+use crate::cli::error::{CliError, Exit};
 use crate::cli::output::{Field, OutputArgs, field, shown};
 use crate::cli::show;
 use crate::names::ProfileName;
@@ -44,13 +45,18 @@ Example: weekdays at six in the morning in Berlin:
         /// For people
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         description: Option<String>,
-        /// Do it although it loosens what a pool requires
-        #[arg(long)]
-        confirm: bool,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Deletes a profile that no check uses
     #[command(after_help = "Example:\n  spicectl profile delete before-work")]
     Delete {
+        /// Its name
+        name: ProfileName,
+    },
+    /// Shows a profile with its next five runs, in its zone and in UTC
+    #[command(after_help = "Example:\n  spicectl profile show nightly")]
+    Show {
         /// Its name
         name: ProfileName,
     },
@@ -80,6 +86,14 @@ impl ScheduleArgs {
 
 const FIELDS: &[Field] = &[field("name"), shown("schedule", show::schedule), field("description"), field("used_by")];
 
+const SHOW: &[Field] = &[
+    field("name"),
+    shown("schedule", show::schedule),
+    field("description"),
+    field("used_by"),
+    shown("next_runs", show::next_runs),
+];
+
 impl ProfileCommand {
     /// Carries the command out.
     ///
@@ -101,7 +115,7 @@ impl ProfileCommand {
                 }
                 given
             }
-            Verb::Delete { .. } | Verb::List => None,
+            Verb::Delete { .. } | Verb::Show { .. } | Verb::List => None,
         };
         let Self { output, verb } = self;
         with_session(connection, async |session| verb.carry_out(session, &output, schedule).await).await
@@ -120,15 +134,17 @@ impl Verb {
                 let args = json!({ "name": name, "schedule": schedule, "description": description });
                 one_of(&session.checks("profile_create", args).await?, &name, output)?;
             }
-            Self::Set { name, description, confirm, .. } => {
-                let args =
-                    json!({ "name": name, "schedule": schedule, "description": description, "confirm": confirm });
-                one_of(&session.checks("profile_update", args).await?, &name, output)?;
+            Self::Set { name, description, consent, .. } => {
+                let args = json!({ "name": name, "schedule": schedule, "description": description });
+                if let Some(profiles) = consent.call(session, output, "profile_update", args).await? {
+                    one_of(&profiles, &name, output)?;
+                }
             }
             Self::Delete { name } => {
                 session.checks("profile_delete", json!({ "name": name })).await?;
                 return output.done(&format!("profile {name} is deleted"));
             }
+            Self::Show { name } => one_of(&session.checks("profile_list", json!({})).await?, &name, output)?,
             Self::List => output.list(&session.checks("profile_list", json!({})).await?, FIELDS)?,
         }
         Ok(Exit::Done)
@@ -139,5 +155,7 @@ impl Verb {
 fn one_of(profiles: &Value, name: &ProfileName, output: &OutputArgs) -> Result<(), CliError> {
     let mut profiles = profiles.as_array().into_iter().flatten();
     let found = profiles.find(|profile| profile.get("name").and_then(Value::as_str) == Some(name.as_str()));
-    output.object(found.ok_or_else(|| unexpected("profile of that name"))?, FIELDS)
+    let missing =
+        || CliError::local(format!("there is no profile named {name}")).hint("`spicectl profile list` shows them");
+    output.object(found.ok_or_else(missing)?, SHOW)
 }

@@ -26,6 +26,8 @@ pub fn targets(value: &Value) -> Vec<String> {
     told.extend(texts("nodes").into_iter().map(|node| format!("node:{node}")));
     told.extend(texts("patterns").into_iter().map(|glob| format!("pattern:{glob}")));
     told.extend(texts("labels").into_iter().map(|label| format!("label:{label}")));
+    told.extend(texts("aggregates").into_iter().map(|glob| format!("aggregate:{glob}")));
+    told.extend(texts("zones").into_iter().map(|glob| format!("zone:{glob}")));
     told
 }
 
@@ -33,6 +35,42 @@ pub fn targets(value: &Value) -> Vec<String> {
 pub fn next_runs(value: &Value) -> Vec<String> {
     let runs = value.as_array().map(Vec::as_slice).unwrap_or_default();
     runs.iter().map(|run| format!("{} ({})", member(run, "local"), member(run, "utc"))).collect()
+}
+
+/// A check's last run: when, why, and what came of it.
+pub fn last_run(run: &Value) -> Vec<String> {
+    if run.is_null() {
+        return vec!["none yet".to_owned()];
+    }
+    let outcomes = run.get("outcomes").map(pieces).unwrap_or_default().join(" ");
+    let end = match run.get("finished_at") {
+        Some(at) if !at.is_null() => format!("finished {}", word(at)),
+        _ => format!("{} of {} nodes done", member(run, "done"), member(run, "nodes")),
+    };
+    vec![format!(
+        "{}: begun {} ({}), {end} {outcomes}",
+        member(run, "run"),
+        member(run, "started_at"),
+        member(run, "cause")
+    )]
+}
+
+/// What became of a check's slots since the service started.
+pub fn slots(value: &Value) -> Vec<String> {
+    let mut told = vec![format!(
+        "{} since the start, {} of them late; {} missed while nothing ran",
+        member(value, "slots"),
+        member(value, "late"),
+        member(value, "missed")
+    )];
+    if value.get("last_slot").is_some_and(|at| !at.is_null()) {
+        told.push(format!("last: {}, {} ms late", member(value, "last_slot"), member(value, "last_late_ms")));
+    }
+    let skipped = value.get("skipped").and_then(Value::as_object);
+    told.extend(skipped.into_iter().flatten().map(|(why, skip)| {
+        format!("left out for {}: {} nodes, last at {}", safe(why), member(skip, "nodes"), member(skip, "last_at"))
+    }));
+    told
 }
 
 /// A node's level in each pool, with its reason.
@@ -76,8 +114,12 @@ pub fn pool_counts(value: &Value) -> Vec<String> {
     let told = pools.iter().map(|pool| {
         let overridden = pool.get("overridden").and_then(Value::as_i64).unwrap_or(0);
         let overridden = if overridden > 0 { format!(", {overridden} OVERRIDDEN") } else { String::new() };
+        let expiring = pool.get("expiring").and_then(Value::as_i64).filter(|count| *count > 0);
+        let expiring = expiring.map(|count| format!(", {count} EXPIRING")).unwrap_or_default();
+        let oldest = pool.get("oldest_evidence_s").and_then(Value::as_u64);
+        let oldest = oldest.map(|age| format!(", oldest evidence {}", span(age))).unwrap_or_default();
         format!(
-            "{} ({}): {} trusted, {} untrusted, {} unknown{overridden}",
+            "{} ({}): {} trusted, {} untrusted, {} unknown{overridden}{expiring}{oldest}",
             member(pool, "name"),
             member(pool, "mode"),
             member(pool, "trusted"),
@@ -86,6 +128,16 @@ pub fn pool_counts(value: &Value) -> Vec<String> {
         )
     });
     told.collect()
+}
+
+/// Seconds as people say them: `45s`, `12m`, `3h20m`, `2d4h`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
 }
 
 /// Members of a pool: level, expiry.
@@ -112,9 +164,21 @@ mod tests {
         assert_eq!(schedule(&json!({"cron": "15 2 * * *", "zone": "Europe/Berlin"})), ["15 2 * * * (Europe/Berlin)"]);
         assert_eq!(schedule(&json!({"every": "5m"})), ["every 5m"]);
         assert_eq!(schedule(&json!({"profile": "nightly"})), ["profile nightly"]);
-        let aimed = json!({"all": false, "nodes": ["n1"], "patterns": ["c-*"], "labels": {"rack": "r1"}});
-        assert_eq!(targets(&aimed), ["node:n1", "pattern:c-*", "label:rack=r1"]);
+        let aimed = json!({"all": false, "nodes": ["n1"], "patterns": ["c-*"], "labels": {"rack": "r1"}, "aggregates": ["gpu"], "zones": ["eu-*"]});
+        assert_eq!(targets(&aimed), ["node:n1", "pattern:c-*", "label:rack=r1", "aggregate:gpu", "zone:eu-*"]);
         assert_eq!(targets(&json!({"all": true})), ["all"]);
+    }
+
+    #[test]
+    fn slots_that_were_late_missed_or_left_out_are_told() {
+        let value = json!({
+            "slots": 4, "late": 1, "missed": 30, "last_slot": "T", "last_late_ms": 7000,
+            "skipped": { "overlap": { "nodes": 2, "last_at": "S" } },
+        });
+        let told = slots(&value);
+        assert_eq!(told[0], "4 since the start, 1 of them late; 30 missed while nothing ran");
+        assert_eq!(told[1..], ["last: T, 7000 ms late", "left out for overlap: 2 nodes, last at S"]);
+        assert_eq!(last_run(&Value::Null), ["none yet"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `spicectl status`: both roles at once, what does not answer, and what deserves a look.
+//! `spicectl status`: both roles and the pool file of this machine at once; what is wrong, and is it us or the hosts.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::findings::{self, Answers, Finding, PoolFile};
 use crate::cli::output::{Field, OutputArgs, field, print, safe, shown};
 use crate::cli::show;
-use crate::rpc::table::Topic;
 
 /// How long a role may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,9 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Example:
   spicectl status
-Example: for a monitoring system; exit code 4 if a role does not answer:
-  spicectl status -f json")]
+Example: for a monitoring system, with an exit code for what is found:
+  spicectl status --exit-code -f json")]
 pub struct StatusCommand {
+    /// End with 2 if something of SPICE is at fault, with 3 if only hosts need a look
+    #[arg(long)]
+    exit_code: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -34,7 +37,12 @@ const CHECKS: &[Field] = &[
     field("enabled_checks"),
     field("known_nodes"),
     field("outstanding"),
+    field("late"),
+    field("behind"),
     field("overdue"),
+    field("late_slots"),
+    field("missed_slots"),
+    field("waiting"),
     field("adapters"),
     field("dead_letters"),
 ];
@@ -42,6 +50,7 @@ const CHECKS: &[Field] = &[
 const NODES: &[Field] = &[
     field("deployment"),
     field("epoch"),
+    field("epoch_known_by_readers"),
     field("version"),
     field("nodes"),
     field("policy_number"),
@@ -50,7 +59,8 @@ const NODES: &[Field] = &[
     shown("pools", show::pool_counts),
 ];
 
-const ALL: &[Field] = &[field("checks"), field("nodes"), field("warnings")];
+const ALL: &[Field] =
+    &[field("verdict"), field("checks"), field("nodes"), field("pool_file"), field("findings"), field("warnings")];
 
 impl StatusCommand {
     /// Asks both roles and shows what they say.
@@ -58,131 +68,48 @@ impl StatusCommand {
     /// # Errors
     /// The broker is not reached.
     pub async fn carry_out(self, connection: &ConnectionArgs) -> Result<Exit, CliError> {
-        with_session(connection, async |session| self.ask(session).await).await
+        let (settings, _) = connection.settings()?;
+        let pool_file = PoolFile::of(&settings.pool.run_dir);
+        with_session(connection, async |session| self.ask(session, pool_file).await).await
     }
 
-    async fn ask(&self, session: &Session) -> Result<Exit, CliError> {
-        let status = |topic| session.call(topic, "status", json!({}), PATIENCE);
-        let (checks, nodes) = tokio::join!(status(Topic::Checks), status(Topic::Nodes));
-        let warnings = warnings(&checks, &nodes);
-        let exit = [&checks, &nodes].iter().filter_map(|answer| answer.as_ref().err()).map(|error| error.exit).next();
+    async fn ask(&self, session: &Session, pool_file: Option<PoolFile>) -> Result<Exit, CliError> {
+        let answers = Answers::ask(session, PATIENCE, pool_file).await;
+        let findings = findings::of(&answers);
+        let verdict = findings::verdict(&findings);
+        let Answers { checks, nodes, .. } = &answers;
+        let silent = [checks, nodes].into_iter().find_map(|answer| answer.as_ref().err()).map(|error| error.exit);
         if self.output.is_table() && self.output.column.is_empty() {
             let plain = OutputArgs::default();
-            for warning in &warnings {
-                print(&format!("WARNING: {}\n", safe(warning)))?;
+            print(&format!("{}\n", safe(&verdict)))?;
+            for finding in &findings {
+                print(&format!("{}: {}\n", finding.about.label(), safe(&finding.text)))?;
             }
-            for (role, answer, fields) in [("checks", &checks, CHECKS), ("nodes", &nodes, NODES)] {
+            for (role, answer, fields) in [("checks", checks, CHECKS), ("nodes", nodes, NODES)] {
                 print(&format!("\nRole {role}:\n"))?;
                 match answer {
                     Ok(answer) => plain.object(answer, fields)?,
                     Err(error) => print(&format!("DOES NOT ANSWER: {}\n", safe(&error.message)))?,
                 }
             }
+            if let Some(file) = pool_file {
+                print(&format!("\nPool file of this machine: role nodes heard {} ago\n", show::span(file.age_s)))?;
+            }
         } else {
-            let told =
-                |answer: Result<Value, CliError>| answer.unwrap_or_else(|error| json!({ "error": error.message }));
-            let all = json!({ "checks": told(checks), "nodes": told(nodes), "warnings": warnings });
+            let told = |answer: &Result<Value, CliError>| {
+                answer.as_ref().map_or_else(|error| json!({ "error": error.message }), Clone::clone)
+            };
+            let warnings: Vec<&str> = findings.iter().map(|finding| finding.text.as_str()).collect();
+            let all = json!({
+                "verdict": verdict,
+                "checks": told(checks),
+                "nodes": told(nodes),
+                "pool_file": pool_file.map(|file| json!({ "heard_s_ago": file.age_s })),
+                "findings": findings.iter().map(Finding::as_json).collect::<Vec<_>>(),
+                "warnings": warnings,
+            });
             self.output.object(&all, ALL)?;
         }
-        Ok(exit.unwrap_or(Exit::Done))
-    }
-}
-
-/// What is wrong with a role's key and with its trust directory.
-fn key_warnings(role: &str, status: &Value) -> Vec<String> {
-    let own = status.get("key_fault").and_then(Value::as_str).map(|fault| format!("role {role}: {fault}"));
-    let faults = status.pointer("/trust_store/faults").and_then(Value::as_array).into_iter().flatten();
-    let faults = faults.filter_map(Value::as_str).map(|fault| format!("role {role}: {fault}"));
-    own.into_iter().chain(faults).collect()
-}
-
-/// What deserves a look, the worst first.
-fn warnings(checks: &Result<Value, CliError>, nodes: &Result<Value, CliError>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (role, answer) in [("checks", checks), ("nodes", nodes)] {
-        match answer {
-            Err(_) => warnings.push(format!("role {role} does not answer; see its log and that it runs")),
-            Ok(status) if status.get("unsigned_admin").and_then(Value::as_bool) == Some(true) => warnings.push(format!(
-                "role {role} carries out UNSIGNED calls (unsigned_admin = true): whoever reaches the bus is an administrator. For a lab only"
-            )),
-            Ok(_) => {}
-        }
-        warnings.extend(answer.iter().flat_map(|status| key_warnings(role, status)));
-    }
-    let number = |answer: &Result<Value, CliError>, name: &str| {
-        answer.as_ref().ok().and_then(|status| status.get(name)).and_then(Value::as_i64)
-    };
-    if let (Some(made), judged_under) = (number(checks, "policy_number"), number(nodes, "policy_number"))
-        && nodes.is_ok()
-        && judged_under != Some(made)
-    {
-        let under = judged_under.map_or_else(|| "none".to_owned(), |number| number.to_string());
-        warnings.push(format!(
-            "Checks has policy {made}, Nodes judges under {under}; if that lasts over a minute, see the log of Nodes"
-        ));
-    }
-    let adapters = checks.as_ref().ok().and_then(|status| status.get("adapters")).and_then(Value::as_object);
-    for (adapter, alive) in adapters.into_iter().flatten() {
-        if alive.as_i64() == Some(0) {
-            warnings.push(format!("no adapter {adapter} lives; its checks are errors until one starts"));
-        }
-    }
-    if adapters.is_some_and(serde_json::Map::is_empty) {
-        warnings.push("no adapter has announced itself; nothing can be checked".to_owned());
-    }
-    let faults = checks.as_ref().ok().and_then(|status| status.get("adapter_faults")).and_then(Value::as_array);
-    warnings.extend(faults.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
-    if let Some(overdue) = number(checks, "overdue").filter(|overdue| *overdue > 0) {
-        warnings.push(format!("{overdue} batches are past their deadline"));
-    }
-    if let Some(count) = number(checks, "dead_letters").filter(|count| *count > 0) {
-        warnings.push(format!(
-            "{count} messages could not be carried out and were put aside; see `spicectl dead-letter list`"
-        ));
-    }
-    let pools = nodes.as_ref().ok().and_then(|status| status.get("pools")).and_then(Value::as_array);
-    for pool in pools.into_iter().flatten() {
-        let name = pool.get("name").and_then(Value::as_str).unwrap_or_default();
-        if let Some(count) = pool.get("overridden").and_then(Value::as_i64).filter(|count| *count > 0) {
-            warnings.push(format!("pool {name}: {count} nodes are trusted by override only"));
-        }
-    }
-    warnings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn healthy() -> (Value, Value) {
-        let checks = json!({"policy_number": 3, "adapters": {"command": 1}, "overdue": 0, "unsigned_admin": false});
-        let nodes =
-            json!({"policy_number": 3, "unsigned_admin": false, "pools": [{"name": "default", "overridden": 0}]});
-        (checks, nodes)
-    }
-
-    #[test]
-    fn a_healthy_service_gives_no_warning() {
-        let (checks, nodes) = healthy();
-        assert_eq!(warnings(&Ok(checks), &Ok(nodes)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn unsigned_calls_silence_and_a_lagging_policy_are_told() {
-        let (mut checks, mut nodes) = healthy();
-        checks["unsigned_admin"] = json!(true);
-        checks["adapters"] = json!({"command": 0});
-        checks["adapter_faults"] = json!(["adapter tpm2 (host-1): the bus of the agents cannot be reached: refused"]);
-        checks["dead_letters"] = json!(7);
-        nodes["policy_number"] = json!(2);
-        nodes["pools"][0]["overridden"] = json!(4);
-        let told = warnings(&Ok(checks.clone()), &Ok(nodes));
-        assert_eq!(told.len(), 6, "{told:?}");
-        assert!(told[0].contains("UNSIGNED"));
-        let told = warnings(&Ok(checks), &Err(CliError::unavailable("x")));
-        assert!(
-            told[1].contains("nodes does not answer") && !told.iter().any(|line| line.contains("policy")),
-            "{told:?}"
-        );
+        Ok(silent.unwrap_or(if self.exit_code { findings::exit(&findings) } else { Exit::Done }))
     }
 }

@@ -37,14 +37,19 @@ fn lines_people_type_are_understood() {
     for line in [
         "check create boot --adapter openattestation --every 5m --target label:rack=r1 --target node:n1",
         "check create b --adapter command --param warn=-5 --param -x=1 --profile nightly --pool default=advisory",
-        "check set boot --fail-after 2 --ttl auto --confirm",
+        "check set boot --fail-after 2 --ttl auto --confirm 3f0c7a9d21be",
         "check run boot --node n1 --node n2 --wait --timeout 2m",
         "check list -f value -c name -c adapter",
         "node -f json list --pool default --level untrusted",
         "node quarantine n1 --reason --looks-odd",
         "node maintenance n1 --hours 0",
         "node why n1 --at 2026-11-22T02:30:00+01:00",
-        "pool set default --mode observe --max-silence 10m --accept-self-report false --confirm",
+        "pool set default --mode observe --max-silence 10m --accept-self-report false --dry-run",
+        "pool create gold --mode soft",
+        "pool delete gold",
+        "audit verify --expect 12:abcdef",
+        "audit export --node n1 --since 2026-11-22 --output x.jsonl",
+        "audit list -f json",
         "adapter list -f json",
         "adapter show command -c schema",
         "run show 1795320000000-17 --wait",
@@ -77,6 +82,9 @@ fn names_and_contradictions_are_refused_before_anything_is_asked() {
         "key create x",
         "node list --level good",
         "result list --limit 0",
+        "check set boot --fail-after 2 --confirm",
+        "check delete boot --confirm x --dry-run",
+        "audit verify --expect 12",
     ] {
         let words: Vec<&str> = line.split(' ').collect();
         assert!(parse(&words).is_err(), "{line}");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value;
 
+use crate::checks::definition::Overlap;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::protocol::{Requirement, Targets};
@@ -76,6 +77,10 @@ pub enum Target {
     Pattern(String),
     /// `label:KEY=VALUE`
     Label(String, String),
+    /// `aggregate:GLOB`
+    Aggregate(String),
+    /// `zone:GLOB`
+    Zone(String),
 }
 
 /// One `--target`.
@@ -91,7 +96,18 @@ pub fn target(text: &str) -> Result<Target, String> {
             alone.validate().map(|()| Target::Pattern(glob.to_owned())).map_err(|error| error.to_string())
         }
         Some(("label", pair)) => label(pair).map(|(key, value)| Target::Label(key, value)),
-        _ => Err(format!("{} is no target: use all, node:NAME, pattern:GLOB or label:KEY=VALUE", quoted(text))),
+        Some(("aggregate", glob)) => {
+            let alone = Targets { aggregates: [glob.to_owned()].into(), ..Targets::default() };
+            alone.validate().map(|()| Target::Aggregate(glob.to_owned())).map_err(|error| error.to_string())
+        }
+        Some(("zone", glob)) => {
+            let alone = Targets { zones: [glob.to_owned()].into(), ..Targets::default() };
+            alone.validate().map(|()| Target::Zone(glob.to_owned())).map_err(|error| error.to_string())
+        }
+        _ => Err(format!(
+            "{} is no target: use all, node:NAME, pattern:GLOB, label:KEY=VALUE, aggregate:GLOB or zone:GLOB",
+            quoted(text)
+        )),
     }
 }
 
@@ -108,6 +124,8 @@ pub fn targets(given: &[Target]) -> Option<Targets> {
             Target::Node(name) => drop(targets.nodes.insert(name)),
             Target::Pattern(glob) => drop(targets.patterns.insert(glob)),
             Target::Label(key, value) => drop(targets.labels.insert(key, value)),
+            Target::Aggregate(glob) => drop(targets.aggregates.insert(glob)),
+            Target::Zone(glob) => drop(targets.zones.insert(glob)),
         }
     }
     Some(targets)
@@ -131,6 +149,36 @@ pub fn pool(text: &str) -> Result<(PoolName, Requirement), String> {
 #[must_use]
 pub fn pools(given: &[(PoolName, Requirement)]) -> Option<BTreeMap<PoolName, Requirement>> {
     (!given.is_empty()).then(|| given.iter().cloned().collect())
+}
+
+/// `skip` or `queue`.
+///
+/// # Errors
+/// A sentence for another word.
+pub fn overlap(text: &str) -> Result<Overlap, String> {
+    match text {
+        "skip" => Ok(Overlap::Skip),
+        "queue" => Ok(Overlap::Queue),
+        other => Err(format!("{} is neither skip nor queue", quoted(other))),
+    }
+}
+
+/// A limit of batches, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxBatches(pub Option<i64>);
+
+/// A number, or `none`.
+///
+/// # Errors
+/// A sentence for anything else.
+pub fn max_batches(text: &str) -> Result<MaxBatches, String> {
+    match text {
+        "none" => Ok(MaxBatches(None)),
+        number => match number.parse() {
+            Ok(most) => Ok(MaxBatches(Some(most))),
+            Err(_) => Err(format!("{} is neither a number nor none", quoted(text))),
+        },
+    }
 }
 
 /// Seconds: a whole number, or one followed by `s`, `m`, `h` or `d`.
@@ -200,14 +248,16 @@ mod tests {
 
     #[test]
     fn targets_add_up_and_a_bad_one_names_the_forms() {
-        let given: Vec<Target> = ["node:n1", "pattern:c-*", "label:rack=r1", "label:row=a:b"]
-            .iter()
-            .map(|text| target(text).unwrap())
-            .collect();
+        let given: Vec<Target> =
+            ["node:n1", "pattern:c-*", "label:rack=r1", "label:row=a:b", "aggregate:gpu *", "zone:eu-*"]
+                .iter()
+                .map(|text| target(text).unwrap())
+                .collect();
         let targets = targets(&given).unwrap();
         assert!(!targets.all);
         assert_eq!(targets.labels["row"], "a:b");
-        for bad in ["", "n1", "node:-x", "pattern:[", "label:rack", "label:rack=", "ALL"] {
+        assert!(targets.aggregates.contains("gpu *") && targets.zones.contains("eu-*"));
+        for bad in ["", "n1", "node:-x", "pattern:[", "label:rack", "label:rack=", "ALL", "aggregate:", "zone:["] {
             assert!(target(bad).is_err(), "{bad}");
         }
         assert_eq!(super::targets(&[]), None);
@@ -218,6 +268,13 @@ mod tests {
         assert_eq!(pool("gold").unwrap().1, Requirement::Required);
         assert_eq!(pool("gold=advisory").unwrap().1, Requirement::Advisory);
         assert!(pool("gold=maybe").is_err() && pool("-x").is_err());
+    }
+
+    #[test]
+    fn overlap_and_limits_are_understood_or_refused() {
+        assert_eq!(overlap("queue"), Ok(Overlap::Queue));
+        assert_eq!((max_batches("none"), max_batches("4")), (Ok(MaxBatches(None)), Ok(MaxBatches(Some(4)))));
+        assert!(overlap("wait").is_err() && max_batches("").is_err());
     }
 
     #[test]

@@ -43,7 +43,12 @@ fn explained(answer: &Value, past: bool) -> String {
     let mut text = String::new();
     let is = if past { "was" } else { "is" };
     if answer.get("registered").and_then(Value::as_bool) == Some(false) {
-        text.push_str(&format!("Node {name} is not registered (any more); this is what the record holds of it.\n"));
+        let is = if past {
+            format!("was not registered at {}", member(answer, "at"))
+        } else {
+            "is not registered (any more)".to_owned()
+        };
+        text.push_str(&format!("Node {name} {is}; this is what the record holds of it.\n"));
     }
     match answer.get("pools").and_then(Value::as_object).filter(|pools| !pools.is_empty()) {
         None if past => {
@@ -54,15 +59,9 @@ fn explained(answer: &Value, past: bool) -> String {
         }
         None => text.push_str(&format!("Node {name} has no level in any pool yet: it is unknown.\n")),
         Some(pools) => {
-            for (pool, told) in pools {
-                let told = word(told);
-                let (level, reason) = told.split_once(": ").unwrap_or((&told, "no reason is recorded"));
-                let when = if past { format!("At {} node", member(answer, "at")) } else { "Node".to_owned() };
-                text.push_str(&format!(
-                    "{when} {name} {is} {} in pool {}: {reason}.\n",
-                    level.to_uppercase(),
-                    safe(pool)
-                ));
+            let when = if past { format!("At {} node", member(answer, "at")) } else { "Node".to_owned() };
+            for (pool, level) in pools {
+                text.push_str(&format!("{when} {name} {is} {}", level_in(pool, level, past)));
             }
         }
     }
@@ -76,6 +75,49 @@ fn explained(answer: &Value, past: bool) -> String {
         text.push_str(&format!("  {}  {}\n", member(entry, "at"), event(entry)));
     }
     text
+}
+
+/// A level in a pool: what, since when, because of what, and what would change it.
+fn level_in(pool: &str, level: &Value, past: bool) -> String {
+    let text = |name: &str| level.get(name).filter(|value| !value.is_null()).map(word).filter(|text| !text.is_empty());
+    let mut told = member(level, "trust").to_uppercase();
+    for (flag, note) in [("overridden", " (OVERRIDDEN)"), ("self_reported", " (by its own word)")] {
+        if level.get(flag).and_then(Value::as_bool) == Some(true) {
+            told.push_str(note);
+        }
+    }
+    told.push_str(&format!(" in pool {}", safe(pool)));
+    if let Some(since) = text("since") {
+        told.push_str(&format!(" since {since}"));
+    }
+    told.push_str(&format!(": {}.\n", text("reason").unwrap_or_else(|| "no reason is recorded".to_owned())));
+    if let Some(cause) = text("cause") {
+        told.push_str(&format!("  Decided by {cause}"));
+        let result = level.get("result").filter(|result| !result.is_null());
+        if let Some(result) = result {
+            told.push_str(&format!(
+                " (attempt {}, reported by {})",
+                member(result, "attempt"),
+                member(result, "sender")
+            ));
+        }
+        if let Some(policy) = text("policy") {
+            told.push_str(&format!(", under policy {policy}"));
+        }
+        told.push_str(
+            &text("entry").map(|entry| format!("; entry {entry} of the record.\n")).unwrap_or(".\n".to_owned()),
+        );
+    }
+    if past && let Some(until) = text("until") {
+        told.push_str(&format!(
+            "  As it was then, that held until {until}; passes made later move that on without an entry.\n"
+        ));
+    }
+    if let Some(outlook) = text("outlook") {
+        let as_of_then = if past { "What would have changed it" } else { "What would change it" };
+        told.push_str(&format!("  {as_of_then}: {outlook}.\n"));
+    }
+    told
 }
 
 /// `default: unknown -> trusted: reason` as a sentence; what is written otherwise is shown as it is.
@@ -99,7 +141,10 @@ mod tests {
     fn the_explanation_is_made_of_sentences() {
         let answer = json!({
             "name": "n1", "at": "T1", "registered": true,
-            "pools": {"default": "untrusted: check boot failed: PCR 7 differs"},
+            "pools": {"default": {
+                "trust": "untrusted", "reason": "check boot failed: PCR 7 differs", "since": "T0", "cause": "check boot run 1-2",
+                "policy": 7, "entry": 2, "result": {"attempt": 1, "sender": "oat"}, "outlook": "it takes one more pass",
+            }},
             "record": [
                 {"seq": 2, "at": "T0", "what": "default: trusted -> untrusted: check boot failed", "cause": "run 1-2"},
                 {"seq": 1, "at": "T0", "what": "registered", "cause": "registered by admin"},
@@ -107,9 +152,12 @@ mod tests {
         });
         let text = explained(&answer, false);
         assert!(
-            text.starts_with("Node n1 is UNTRUSTED in pool default: check boot failed: PCR 7 differs.\n"),
+            text.starts_with("Node n1 is UNTRUSTED in pool default since T0: check boot failed: PCR 7 differs.\n"),
             "{text}"
         );
+        let decided =
+            "  Decided by check boot run 1-2 (attempt 1, reported by oat), under policy 7; entry 2 of the record.\n";
+        assert!(text.contains(decided) && text.contains("  What would change it: it takes one more pass.\n"), "{text}");
         assert!(text.contains(
             "went from trusted to untrusted in pool default, because: check boot failed (caused by: run 1-2)"
         ));

@@ -83,7 +83,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("notifications", "results", Kind::Choice(&["all", "changes", "none"]), "changes", "Which check results are sent. One Ceilometer agent keeps up with about 480 a second.").used_by(NODES),
     option("notifications", "project_id", Kind::Text, "", "Project under which Ceilometer files the samples; empty: none.").example("0123456789abcdef0123456789abcdef").used_by(NODES),
 
-    option("database", "connection", Kind::Url(&["sqlite", "mysql", "mysql+pymysql", "mariadb", "postgresql"]), "sqlite:///$state_dir/spice-{role}.sqlite", "Where checks and nodes keep their state. {role} stands for the role's name.")
+    option("database", "connection", Kind::Url(&["sqlite", "mysql", "mysql+pymysql", "mysql+mysqldb", "mariadb", "mariadb+pymysql"]), "sqlite:///$state_dir/spice-{role}.sqlite", "Where checks and nodes keep their state: a file, or MariaDB 10.6 or later as mysql://USER:PASSWORD@HOST/DATABASE with ssl_ca, ssl_cert, ssl_key, ssl_check_hostname or unix_socket behind a ?. {role} stands for the role's name.")
         .secret().used_by(TRUST_ROLES),
 
     option("nodes", "heartbeat_interval_s", Kind::Int { min: 1, max: 30 }, "2", "Seconds between heartbeats to the pool caches.").used_by(NODES),

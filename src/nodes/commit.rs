@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 
 use crate::nodes::Nodes;
-use crate::nodes::history;
 use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
+use crate::nodes::rows::Rows;
 use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{Delta, publication};
 use crate::store::{StoreError, to_body};
+
+/// A stage whose parts have their numbers.
+pub(super) struct Sealed {
+    record_head: (i64, String),
+    last_outbox: i64,
+    parcels: Vec<(Lane, Parcel)>,
+}
 
 impl Nodes {
     /// Stores `stage`, installs it and publishes what it changes. On an error nothing has happened.
@@ -18,18 +25,32 @@ impl Nodes {
     /// [`StoreError`].
     pub(super) async fn commit(&self, world: &mut World, mut stage: Stage) -> Result<(), StoreError> {
         let mut changes = self.database.begin().await?;
-        storage::save_nodes(&mut changes, stage.touched.values()).await?;
+        storage::save_nodes(&mut changes, stage.touched.values().map(storage::node_row).collect()).await?;
         for tombstone in &stage.buried {
             storage::bury_node(&mut changes, tombstone).await?;
         }
-        history::save(&mut changes, world.last_result + 1, &stage.results).await?;
-        let last_result = world.last_result + i64::try_from(stage.results.len()).unwrap_or(i64::MAX);
+        for tombstone in &stage.graves {
+            storage::save_tombstone(&mut changes, tombstone).await?;
+        }
+        if let Some(PolicyChange { policy, floors }) = &stage.policy {
+            storage::save_policy(&mut changes, policy.as_ref(), floors).await?;
+        }
+        let (sealed, last) = self.seal(world, &mut stage);
+        last.save(&mut changes).await?;
+        changes.commit().await?;
+        self.take_effect(world, stage, sealed);
+        Ok(())
+    }
+
+    /// Gives everything in `stage` its number, and makes the rows that are written last.
+    pub(super) fn seal(&self, world: &World, stage: &mut Stage) -> (Sealed, Rows) {
         let (mut seq, mut head) = world.record_head.clone();
         let mut record = Vec::with_capacity(stage.record.len());
         let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();
         for entry in &mut stage.record {
             seq += 1;
             entry.seq = seq;
+            entry.policy = world.policy.as_ref().map(|(policy, _)| policy.number);
             entry.previous = std::mem::take(&mut head);
             let row = RecordRow::of(entry);
             head.clone_from(&row.hash);
@@ -50,30 +71,23 @@ impl Nodes {
                 tracing::info!(node = %change.node, pool = %change.pool, from = %change.from, to = %change.to, reason = change.reason, "trust changed");
             }
         }
-        storage::save_record(&mut changes, &record).await?;
-        let mut parcels = Vec::new();
         let mut last_outbox = world.last_outbox;
-        for (lane, body) in std::mem::take(&mut stage.parcels) {
+        let number = |(lane, body): (Lane, String)| {
             last_outbox += 1;
-            let parcel = Parcel { id: last_outbox, lane: lane.as_str().to_owned(), body };
-            parcels.push((lane, parcel));
-        }
-        storage::save_parcels(&mut changes, &parcels).await?;
-        storage::save_seen(&mut changes, &stage.seen).await?;
-        for tombstone in &stage.graves {
-            storage::save_tombstone(&mut changes, tombstone).await?;
-        }
-        if let Some(PolicyChange { policy, floors }) = &stage.policy {
-            storage::save_policy(&mut changes, policy.as_ref(), floors).await?;
-        }
-        changes.commit().await?;
+            (lane, Parcel { id: last_outbox, lane: lane.as_str().to_owned(), body })
+        };
+        let parcels: Vec<_> = std::mem::take(&mut stage.parcels).into_iter().map(number).collect();
+        let rows = Rows { record, parcels: parcels.clone(), seen: std::mem::take(&mut stage.seen), ..Rows::default() };
+        (Sealed { record_head: (seq, head), last_outbox, parcels }, rows)
+    }
 
+    /// Makes so in memory, and tells, what is stored by now.
+    pub(super) fn take_effect(&self, world: &mut World, stage: Stage, sealed: Sealed) {
         let pool_changes = world.pool_changes(&stage);
-        world.last_result = last_result;
-        world.last_outbox = last_outbox;
-        world.record_head = (seq, head);
+        world.last_outbox = sealed.last_outbox;
+        world.record_head = sealed.record_head;
         world.install(stage);
-        for (lane, parcel) in parcels {
+        for (lane, parcel) in sealed.parcels {
             let lane = match lane {
                 Lane::Events => &self.lanes.0,
                 Lane::Notifications => &self.lanes.1,
@@ -85,7 +99,6 @@ impl Nodes {
             self.change_pools(world, pool_changes);
         }
         self.timers_changed.notify_one();
-        Ok(())
     }
 
     fn change_pools(
@@ -103,7 +116,7 @@ impl Nodes {
             version: world.version + 1,
             changes,
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         };
         world.version += 1;
         match publication::apply_delta(&mut world.pools, &mut world.digest, &delta) {

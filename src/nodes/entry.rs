@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
-use crate::protocol::Level;
+use crate::protocol::{Level, Placement};
 use crate::trust::{NodeTrust, Verdict};
 
 /// A node's row.
@@ -15,7 +15,11 @@ pub struct Entry {
     /// Its name.
     pub name: NodeName,
     /// What targets can ask for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Where Nova has it.
+    #[serde(default, skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
     /// When it was registered.
     pub registered_at: Timestamp,
     /// All that trust depends on.

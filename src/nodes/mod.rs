@@ -2,26 +2,34 @@
 //!
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
-//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides, [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask, and [`views`] what
-//! they are shown. [`publisher`] and [`outbox`] tell the others.
+//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), [`timers`] what time alone changes, [`revocation`] what a stolen
+//! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`rows`] are written while those after them are made,
+//! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others.
 
 pub mod commit;
 pub mod entry;
+mod epoch;
+pub mod examine;
+pub mod figures;
 pub mod history;
+mod inventory;
 pub mod notify;
 pub mod outbox;
 pub mod policy;
+mod preview;
 pub mod publisher;
 pub mod record;
 pub mod recorder;
 pub mod registry;
 pub mod results;
 pub mod revocation;
+pub mod rows;
 pub mod service;
 pub mod storage;
 pub mod timers;
+mod traits;
 pub mod views;
+mod why;
 pub mod world;
 
 use std::collections::BTreeSet;
@@ -44,8 +52,10 @@ use crate::protocol::digest::PoolsDigest;
 use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, Secured};
+use crate::store::lease::Tenure;
 use crate::store::{Database, StoreError};
 use crate::telemetry::Sparingly;
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 use crate::trust::Rules;
 
 /// What the role needs from outside.
@@ -58,6 +68,8 @@ pub struct Options {
     pub identity: Arc<Identity>,
     /// The database.
     pub database: Database,
+    /// The lease of the role: while it lasts this instance is the active one, under its epoch.
+    pub tenure: Tenure,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// How this instance is called on the bus.
@@ -68,6 +80,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long results are kept.
     pub history: Duration,
+    /// Where the role shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The role, shared by its tasks and its service.
@@ -77,6 +91,10 @@ pub struct Nodes {
     database: Database,
     clock: Arc<dyn Clock>,
     epoch: i64,
+    /// Our lease, and the database for what gives it up; `None` where nobody else could be active.
+    leading: Option<(Tenure, Database)>,
+    /// The highest epoch that a reader has told of: beyond ours nobody believes us.
+    readers_epoch: std::sync::atomic::AtomicI64,
     publisher: Option<Publisher>,
     world: Mutex<World>,
     lanes: (mpsc::UnboundedSender<Parcel>, mpsc::UnboundedSender<Parcel>),
@@ -88,7 +106,12 @@ pub struct Nodes {
     /// The same for results of nodes that are not in their ticket.
     not_in_ticket: Sparingly,
     recorder: Recorder,
+    figures: figures::Figures,
+    health: RoleHealth,
 }
+
+/// Batches of results taken from the bus at once: those that are being stored, and as many that are being verified meanwhile.
+const RESULTS_AT_ONCE: u16 = 2 * recorder::MAX_GROUP as u16;
 
 /// The running role.
 pub struct Running {
@@ -114,7 +137,21 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, notification_bus, identity, database, clock, server, publisher, heartbeat, history } = options;
+    let Options {
+        bus,
+        notification_bus,
+        identity,
+        database,
+        tenure,
+        clock,
+        server,
+        publisher,
+        heartbeat,
+        history,
+        health,
+    } = options;
+    let leading = Some((tenure.clone(), database.clone()));
+    let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
     let restored = storage::restore(&database, clock.now()).await?;
     let (events, events_parcels) = mpsc::unbounded_channel();
     let (notifications, notification_parcels) = mpsc::unbounded_channel();
@@ -125,7 +162,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         identity: identity.clone(),
         database: database.clone(),
         clock,
-        epoch: restored.epoch,
+        epoch: tenure.epoch(),
+        leading,
+        readers_epoch: std::sync::atomic::AtomicI64::new(0),
         publisher,
         world: Mutex::new(World {
             nodes: restored.nodes,
@@ -135,7 +174,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             pools: std::collections::BTreeMap::new(),
             digest: PoolsDigest::new(),
             version: 1,
-            inventory_version: restored.epoch,
+            inventory_version: tenure.epoch(),
             timers: BTreeSet::new(),
             last_result: restored.last_result,
             last_outbox: restored.last_outbox,
@@ -148,6 +187,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
         recorder: Recorder::default(),
+        figures: figures::Figures::default(),
+        health: health.clone(),
     });
     nodes.resume(stored_policy).await?;
     nodes.honour_revocations().await?;
@@ -160,22 +201,44 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     for (lane, parcels, bus) in lanes {
         let waiting = restored.outbox.iter().filter(|parcel| parcel.lane == lane.as_str()).cloned().collect();
         let sender = Sender { lane, rpc: nodes.rpc.clone(), bus: bus.clone(), database: database.clone() };
-        tasks.spawn(sender.run(waiting, parcels, lanes_stopping.clone()));
+        let work = sender.run(waiting, parcels, lanes_stopping.clone());
+        // It may wait for something to send, or for whoever takes it, as long as that takes.
+        tasks.spawn(health.watched(lane.loop_name(), None, stop.clone(), work));
     }
     let mut serving = Vec::new();
     serving.push(Secured::serve_rpc(&bus, Topic::Nodes, &server, identity.clone(), Arc::new(nodes.clone())).await?);
-    serving.push(Secured::serve_work(&bus, Topic::Results, None, 16, identity, Arc::new(nodes.clone())).await?);
-    tasks.spawn(publisher::run(nodes.clone(), to_publish, stop.clone()));
-    tasks.spawn(publisher::heartbeats(nodes.clone(), heartbeat, stop.clone()));
-    tasks.spawn(policy::keep_asking(nodes.clone(), stop.clone()));
-    tasks.spawn(revocation::watch(nodes.clone(), stop.clone()));
-    tasks.spawn(timers::run(nodes.clone(), stop.clone()));
-    tasks.spawn(timers::trim(nodes, history, stop.clone()));
+    serving.push(
+        Secured::serve_work(&bus, Topic::Results, None, RESULTS_AT_ONCE, identity, Arc::new(nodes.clone())).await?,
+    );
+    let watched = Some(TURN_LIMIT);
+    health.expects_heartbeat(heartbeat * 15);
+    let work = publisher::run(nodes.clone(), to_publish, stop.clone());
+    tasks.spawn(health.watched("publications", watched, stop.clone(), work));
+    let work = publisher::heartbeats(nodes.clone(), heartbeat, stop.clone());
+    tasks.spawn(health.watched("heartbeats", watched, stop.clone(), work));
+    let work = policy::keep_asking(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("policy", Some(TURN_LIMIT * 2), stop.clone(), work));
+    let work = revocation::watch(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("revocations", watched, stop.clone(), work));
+    let work = timers::run(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("timers", watched, stop.clone(), work));
+    let work = figures::keep(nodes.clone(), stop.clone());
+    tasks.spawn(health.watched("figures", watched, stop.clone(), work));
+    let work = timers::trim(nodes, history, stop.clone());
+    tasks.spawn(health.watched("trim", None, stop.clone(), work));
     tasks.close();
     Ok(Running { tasks, stop, stop_lanes, serving })
 }
 
 impl Running {
+    /// Stops at once, because the lease is over: what is under way is cut off, and what is not acknowledged goes back to the broker.
+    pub async fn abandon(self) {
+        drop(self.serving);
+        self.stop.cancel();
+        let _ = self.stop_lanes.send(true);
+        self.tasks.wait().await;
+    }
+
     /// Stops serving, lets what is in hand finish, and returns.
     pub async fn stop(self) {
         for serving in self.serving {

@@ -12,7 +12,7 @@ use crate::names::PoolName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::world::{Stage, World};
-use crate::protocol::{Mode, Policy, PoolPolicy};
+use crate::protocol::{Level, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
@@ -87,6 +87,7 @@ struct Answer {
 /// Asks for the policy every minute, so that a lost publication is repaired.
 pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
+        crate::telemetry::health::turn();
         // Checks publishes when it starts; asking is for when that was lost.
         let has_policy = nodes.world.lock().await.policy.is_some();
         let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };
@@ -226,11 +227,17 @@ impl Nodes {
         let mut retargeted = Vec::new();
         for name in &names {
             let Some(entry) = world.touch(&mut stage, name) else { continue };
-            entry.targeting = rules.targeting(&entry.name, &entry.labels);
-            entry.verdicts.retain(|pool, _| rules.pools().contains_key(pool));
+            entry.targeting = rules.targeting(&entry.name, &entry.labels, &entry.placement);
+            let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
+            let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));
+            entry.verdicts = kept;
             let as_it_was =
                 Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };
             world.review(&mut stage, &rules, name, cause.unwrap_or("restart"), now);
+            for (pool, verdict) in gone.into_iter().filter(|(_, verdict)| verdict.level != Level::Unknown) {
+                stage.end_in_pool(name, pool, verdict.level, cause.unwrap_or("restart"), now);
+            }
             // Most nodes are judged as before; only the others are written.
             if stage.touched.get(name) == Some(&as_it_was) {
                 stage.touched.remove(name);

@@ -13,8 +13,9 @@ use crate::nodes::world::World;
 use crate::protocol::{Delta, Heartbeat, Snapshot};
 use crate::rpc::RpcError;
 use crate::security::{DocumentKind, SignedDocument};
+use crate::telemetry::health;
 
-/// How long after it was said a publication may still be believed.
+/// How long after it was said a publication may still be believed, at most; never beyond the lease.
 pub const VALID_FOR: Duration = Duration::from_secs(10);
 /// Publications waiting to be sent; when the bus cannot take them they are dropped, and caches ask for a snapshot.
 const QUEUE: usize = 1024;
@@ -37,6 +38,7 @@ pub fn queue() -> (mpsc::Sender<Publication>, mpsc::Receiver<Publication>) {
 /// Sends publications until `stop`.
 pub async fn run(nodes: Arc<Nodes>, mut publications: mpsc::Receiver<Publication>, stop: CancellationToken) {
     loop {
+        health::turn();
         let publication = tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -46,7 +48,11 @@ pub async fn run(nodes: Arc<Nodes>, mut publications: mpsc::Receiver<Publication
             None => return,
             Some(Publication::Delta(delta)) => nodes.publish("pool_delta", DocumentKind::Delta, &delta).await,
             Some(Publication::Heartbeat(heartbeat)) => {
-                nodes.publish("pool_heartbeat", DocumentKind::Heartbeat, &heartbeat).await
+                let said = nodes.publish("pool_heartbeat", DocumentKind::Heartbeat, &heartbeat).await;
+                if said.is_ok() {
+                    health::heartbeat();
+                }
+                said
             }
         };
         if let Err(error) = published {
@@ -66,6 +72,7 @@ pub async fn heartbeats(nodes: Arc<Nodes>, interval: Duration, stop: Cancellatio
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        health::turn();
         let world = nodes.world.lock().await;
         nodes.say_heartbeat(&world);
     }
@@ -83,7 +90,7 @@ impl Nodes {
             policy_number: world.rules.number(),
             record_head: world.record_head.1.clone(),
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         }));
     }
 
@@ -94,7 +101,7 @@ impl Nodes {
     }
 
     async fn publish<T: Serialize>(&self, method: &str, kind: DocumentKind, content: &T) -> Result<(), RpcError> {
-        let document = SignedDocument::sign(kind, content, &self.identity.key).map_err(RpcError::internal)?;
+        let document = self.identity.sign(kind, content)?;
         let args = Map::from_iter([("document".to_owned(), json!(document))]);
         self.rpc.publish(method, args).await
     }
@@ -109,8 +116,8 @@ impl Nodes {
             nonce,
             pools: world.pools.clone(),
             sent_at: now,
-            not_after: now.plus(VALID_FOR),
+            not_after: self.identity.not_after(now, VALID_FOR),
         };
-        SignedDocument::sign(DocumentKind::Snapshot, &snapshot, &self.identity.key).map_err(RpcError::internal)
+        self.identity.sign(DocumentKind::Snapshot, &snapshot)
     }
 }

@@ -13,8 +13,11 @@ use crate::clock::Timestamp;
 use crate::names::NodeName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::StoredResult;
+use crate::nodes::history::HistoryRow;
 use crate::nodes::notify::ResultVolume;
+use crate::nodes::record::ResultRef;
 use crate::nodes::results::{Batch, REMEMBER, nodes_changed};
+use crate::nodes::rows::{Rows, Writing};
 use crate::nodes::storage::{self, Lane};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::Status;
@@ -24,7 +27,7 @@ use crate::store::to_body;
 use crate::trust::{BootSeen, Note, Observation};
 
 /// Most batches in one transaction: more would make everybody else wait for the world longer than a heartbeat should.
-const MAX_GROUP: usize = 8;
+pub(super) const MAX_GROUP: usize = 16;
 
 /// The batches that wait to be recorded.
 #[derive(Default)]
@@ -134,7 +137,10 @@ impl Nodes {
         let mut stage = Stage::default();
         let mut staged: HashSet<String> = HashSet::new();
         let mut answers = Vec::with_capacity(size);
-        for Waiting { batch, answer, .. } in group {
+        let mut writing: Option<Writing> = None;
+        let mut last_result = world.last_result;
+        let mut group = group.into_iter();
+        while let Some(Waiting { batch, answer, .. }) = group.next() {
             if seen.contains(&batch.request_id) {
                 // Delivered again after its effect was stored: done.
                 metrics::counter!("spice_nodes_redelivered_total").increment(1);
@@ -155,16 +161,32 @@ impl Nodes {
                 let _ = answer.send(Ok(Some(batch)));
                 continue;
             }
+            if writing.is_none() {
+                match Writing::begin(&self.database).await {
+                    Ok(begun) => writing = Some(begun),
+                    Err(error) => {
+                        let others = group.map(|waiting| waiting.answer);
+                        return self::answer(std::iter::once(answer).chain(others), &Err(RpcError::internal(error)));
+                    }
+                }
+            }
             staged.insert(batch.request_id.clone());
-            self.stage_batch(world, &mut stage, batch, ticket_by, now);
+            let rows = self.stage_batch(world, &mut stage, batch, ticket_by, now, &mut last_result);
+            if let Some(writing) = &writing {
+                writing.write(rows);
+            }
             answers.push(answer);
         }
-        if answers.is_empty() {
+        let Some(writing) = writing else {
             self.recorder.succeeded(size);
             return;
-        }
-        let outcome = self.commit(world, stage).await.map_err(RpcError::internal);
+        };
+        let (sealed, last) = self.seal(world, &mut stage);
+        writing.write(last);
+        let outcome = writing.commit().await.map_err(RpcError::internal);
         if outcome.is_ok() {
+            world.last_result = last_result;
+            self.take_effect(world, stage, sealed);
             self.recorder.succeeded(size);
         }
         answer(answers.into_iter(), &outcome);
@@ -177,7 +199,8 @@ impl Nodes {
         mut batch: Batch,
         ticket_by: Option<Vouch>,
         now: Timestamp,
-    ) {
+        last_result: &mut i64,
+    ) -> Rows {
         let results = std::mem::take(&mut batch.results);
         let Batch { request_id, ticket, .. } = &batch;
         let run = ticket.order.to_string();
@@ -193,17 +216,27 @@ impl Nodes {
             results.iter().map(|result| (result.node.clone(), result.status)).collect();
         let stored = ResultsStored { run: &common.run, batch: ticket.batch, outcomes: &outcomes };
         let told = to_body(&("results_stored", stored));
-        metrics::counter!("spice_nodes_results_total").increment(outcomes.len() as u64);
+        for status in outcomes.values() {
+            self.figures.stored(*status);
+        }
         stage.seen.push((request_id.clone(), ticket.deadline.plus(REMEMBER)));
         let mut rebooted: BTreeSet<NodeName> = BTreeSet::new();
+        let mut rows = Rows::default();
+        rows.results.reserve(results.len());
         for result in results {
             let observation = Observation::under(ticket, batch.reporter, result).vouched(batch.vouch, common.ticket_by);
-            self.stage_result(world, stage, &mut rebooted, &batch, &common, observation, now);
+            if let Some(stored) = self.stage_result(world, stage, &mut rebooted, &batch, &common, observation, now) {
+                *last_result += 1;
+                rows.results.push(HistoryRow::of(*last_result, &stored));
+            }
         }
+        let touched = outcomes.keys().filter_map(|node| stage.touched.get(node));
+        rows.nodes = touched.map(storage::node_row).collect();
         stage.parcels.push((Lane::Events, told));
         if !rebooted.is_empty() {
             stage.parcels.push(nodes_changed(&rebooted, "boot"));
         }
+        rows
     }
 
     #[allow(clippy::too_many_arguments)] // one result, who says it, and where it goes
@@ -216,13 +249,13 @@ impl Nodes {
         common: &Common,
         observation: Observation,
         now: Timestamp,
-    ) {
+    ) -> Option<StoredResult> {
         let ticket = &batch.ticket;
         let node = observation.result.node.clone();
         let Some(entry) = world.touch(stage, &node) else {
             // Deleted meanwhile: a late message never brings a node back.
             metrics::counter!("spice_nodes_results_refused_total", "reason" => "no_such_node").increment(1);
-            return;
+            return None;
         };
         let before = entry.trust.checks.get(&ticket.check).and_then(|state| state.shown()).map(|shown| shown.status);
         let recorded = entry.trust.record(&world.rules, &ticket.check, &observation, now);
@@ -265,8 +298,19 @@ impl Nodes {
                 stage.parcels.push((Lane::Notifications, to_body(&notification)));
             }
         }
-        stage.results.push(stored);
+        let recorded = stage.record.len();
         world.review(stage, &world.rules, &node, &common.cause, now);
+        for entry in stage.record.iter_mut().skip(recorded) {
+            entry.result = Some(ResultRef {
+                check: ticket.check.clone(),
+                run: common.run.clone(),
+                attempt: ticket.attempt,
+                sender: batch.sender.clone(),
+                key_id: common.key_id.clone(),
+                ticket_key_id: common.ticket_key_id.clone(),
+            });
+        }
+        Some(stored)
     }
 }
 
@@ -279,4 +323,4 @@ fn answer(waiting: impl Iterator<Item = oneshot::Sender<Answer>>, outcome: &Resu
 
 #[cfg(test)]
 #[path = "recorder_tests.rs"]
-mod tests;
+pub(super) mod tests;

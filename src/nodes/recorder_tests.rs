@@ -22,10 +22,10 @@ use crate::telemetry::Sparingly;
 use crate::trust::{NodeTrust, Reporter};
 
 /// Nodes n0, n1, ... with a real database, and no broker: what is said stays in the lanes.
-struct Lab {
-    nodes: Arc<Nodes>,
+pub(in crate::nodes) struct Lab {
+    pub(in crate::nodes) nodes: Arc<Nodes>,
     database: Database,
-    clock: Arc<VirtualClock>,
+    pub(in crate::nodes) clock: Arc<VirtualClock>,
     events: mpsc::UnboundedReceiver<Parcel>,
     good: KeyId,
     stolen: KeyId,
@@ -47,11 +47,11 @@ fn key(sender: &str, revoked_since: Option<Timestamp>) -> (SigningKey, TrustedKe
     (key, trusted)
 }
 
-fn node(index: usize) -> NodeName {
+pub(in crate::nodes) fn node(index: usize) -> NodeName {
     format!("n{index}").parse().unwrap()
 }
 
-async fn lab() -> Lab {
+pub(in crate::nodes) async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let database =
         Database::open(&format!("sqlite://{}/nodes.sqlite", folder.path().display()), "nodes").await.unwrap();
@@ -69,9 +69,10 @@ async fn lab() -> Lab {
     let rules = rules();
     let known = (0..4).map(|index| {
         let trust = NodeTrust::new("identity");
-        let targeting = rules.targeting(&node(index), &BTreeMap::new());
+        let targeting = rules.targeting(&node(index), &BTreeMap::new(), &crate::protocol::Placement::default());
         let (labels, verdicts) = (BTreeMap::new(), BTreeMap::new());
-        let entry = Entry { name: node(index), labels, registered_at: START, trust, verdicts, targeting };
+        let placement = crate::protocol::Placement::default();
+        let entry = Entry { name: node(index), labels, placement, registered_at: START, trust, verdicts, targeting };
         (node(index), entry)
     });
     let mut world = World {
@@ -94,7 +95,9 @@ async fn lab() -> Lab {
         identity,
         database: database.clone(),
         clock: clock.clone(),
-        epoch: restored.epoch,
+        epoch: 1,
+        leading: None,
+        readers_epoch: std::sync::atomic::AtomicI64::new(0),
         publisher: None,
         world: Mutex::new(world),
         lanes: (lane, notifications),
@@ -104,13 +107,15 @@ async fn lab() -> Lab {
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
         recorder: Recorder::default(),
+        figures: crate::nodes::figures::Figures::default(),
+        health: crate::telemetry::health::Health::default().role("nodes"),
     });
     Lab { nodes, database, clock, events, good, stolen, _folder: folder }
 }
 
 impl Lab {
     /// A batch of one result, asked for and answered now.
-    fn batch(&self, request_id: &str, run: i64, node: NodeName, status: Status) -> Batch {
+    pub(in crate::nodes) fn batch(&self, request_id: &str, run: i64, node: NodeName, status: Status) -> Batch {
         let now = self.clock.now();
         let result = NodeResult {
             node: node.clone(),

@@ -12,14 +12,14 @@ use crate::nodes::Nodes;
 use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::record::What;
 use crate::nodes::results::nodes_changed;
+use crate::nodes::traits::{check_labels, check_placement};
 use crate::nodes::world::{Stage, World, new_entry};
+use crate::protocol::Placement;
 use crate::rpc::{Caller, RpcError};
 use crate::trust::{Maintenance, NodeTrust};
 
 /// Most nodes in one import.
 const MAX_IMPORT: usize = 10_000;
-/// Most labels of one node, and most characters of a label's key or value.
-const LABEL_LIMITS: (usize, usize) = (64, 255);
 /// Longest maintenance.
 const MAX_MAINTENANCE_HOURS: i64 = 24 * 366;
 
@@ -32,6 +32,12 @@ pub struct NewNode {
     /// What targets can ask for.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The host aggregates it is in.
+    #[serde(default)]
+    pub aggregates: BTreeSet<String>,
+    /// Its availability zone.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Anything that a machine of the same name does not share; made up where absent.
     #[serde(default)]
     pub identity: Option<String>,
@@ -74,17 +80,6 @@ fn default_pool(pool: Option<PoolName>) -> Result<PoolName, RpcError> {
     }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), RpcError> {
-    let (count, length) = LABEL_LIMITS;
-    let fits = |text: &str| (1..=length).contains(&text.chars().count()) && crate::text::display_safe(text) == text;
-    if labels.len() > count || !labels.iter().all(|(key, value)| fits(key) && fits(value)) {
-        return Err(RpcError::bad_request(format!(
-            "a node has at most {count} labels, key and value of 1 to {length} printable characters each"
-        )));
-    }
-    Ok(())
-}
-
 impl Nodes {
     /// Registers nodes that are not registered yet; returns the names of those that are new.
     pub(super) async fn register(&self, caller: &Caller, nodes: Vec<NewNode>) -> Result<Vec<NodeName>, RpcError> {
@@ -97,7 +92,9 @@ impl Nodes {
         let mut stage = Stage::default();
         let mut fresh = BTreeSet::new();
         for node in nodes {
+            let placement = Placement { aggregates: node.aggregates, zone: node.zone };
             check_labels(&node.labels)?;
+            check_placement(&placement)?;
             if world.nodes.contains_key(&node.name) || fresh.contains(&node.name) {
                 continue;
             }
@@ -114,10 +111,11 @@ impl Nodes {
                 true => NodeTrust::new(&identity),
                 false => NodeTrust::registered_again(&identity, &graves, now),
             };
-            let targeting = world.rules.targeting(&node.name, &node.labels);
+            let targeting = world.rules.targeting(&node.name, &node.labels, &placement);
             let entry = Entry {
                 name: node.name.clone(),
                 labels: node.labels,
+                placement,
                 registered_at: now,
                 trust,
                 verdicts: BTreeMap::new(),
@@ -133,22 +131,6 @@ impl Nodes {
             self.commit(&mut world, stage).await.map_err(RpcError::internal)?;
         }
         Ok(fresh.into_iter().collect())
-    }
-
-    /// Replaces a node's labels.
-    pub(super) async fn relabel(
-        &self,
-        caller: &Caller,
-        name: NodeName,
-        labels: BTreeMap<String, String>,
-    ) -> Result<Value, RpcError> {
-        check_labels(&labels)?;
-        self.change(caller, &name, "relabelled", "", |world, entry, _| {
-            entry.targeting = world.rules.targeting(&entry.name, &labels);
-            entry.labels = labels;
-            Ok(())
-        })
-        .await
     }
 
     /// Removes a node; what sticks stays for whoever comes back under its name or identity.
@@ -232,7 +214,7 @@ impl Nodes {
     }
 
     /// Changes one node, records who did it, judges it again. A release is told to Checks, so that it is checked at once.
-    async fn change(
+    pub(super) async fn change(
         &self,
         caller: &Caller,
         name: &NodeName,
@@ -248,7 +230,7 @@ impl Nodes {
         change(&world, entry, now)?;
         act(&mut stage, name, action, reason, caller, now);
         world.review(&mut stage, &world.rules, name, &by(caller, action), now);
-        if action == "released" || action == "relabelled" {
+        if ["released", "relabelled", "placed"].contains(&action) {
             stage.parcels.push(nodes_changed(&BTreeSet::from([name.clone()]), action));
         }
         self.commit(&mut world, stage).await.map_err(RpcError::internal)?;

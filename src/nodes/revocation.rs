@@ -23,6 +23,7 @@ pub async fn watch(nodes: Arc<Nodes>, stop: CancellationToken) {
     // What was found at the start has been honoured before anything was served.
     let mut honoured = 1;
     loop {
+        crate::telemetry::health::turn();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,

@@ -1,6 +1,5 @@
 //! What people and other roles ask of Nodes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,6 +10,7 @@ use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::registry::{Action, NewNode, TimedAction};
 use crate::nodes::views::no_such_pool;
+use crate::protocol::Candidate;
 use crate::rpc::table::Method;
 use crate::rpc::{Caller, Named, NoArguments, RpcError, Service, typed};
 use crate::security::SignedDocument;
@@ -30,6 +30,11 @@ impl Service for Arc<Nodes> {
                 self.apply_policy(document).await.map(|()| Value::Null)
             }
             "node_inventory" => self.inventory(typed(args)?).await,
+            "policy_preview" => {
+                let Previewed { candidate } = typed(args)?;
+                self.preview(candidate).await
+            }
+            "record_list" => self.record_list(typed(args)?).await,
             "node_create" => {
                 let node: NewNode = typed(args)?;
                 let name = node.name.clone();
@@ -44,10 +49,7 @@ impl Service for Arc<Nodes> {
                 let fresh = self.register(&caller, nodes).await?;
                 Ok(json!({ "registered": fresh.len(), "known": given - fresh.len() }))
             }
-            "node_update" => {
-                let Labels { name, labels } = typed(args)?;
-                self.relabel(&caller, name, labels).await
-            }
+            "node_update" => self.retrait(&caller, typed(args)?).await,
             "node_delete" => self.delete(&caller, &typed::<Named<NodeName>>(args)?.name).await,
             "node_quarantine" => self.quarantine(&caller, typed::<Action>(args)?).await,
             "node_release" => self.release(&caller, typed::<Action>(args)?).await,
@@ -72,13 +74,15 @@ impl Service for Arc<Nodes> {
                 Ok(self.pool(&world, &name, true))
             }
             "pool_snapshot" => {
-                let Nonce { nonce } = typed(args)?;
+                let Nonce { nonce, known_epoch } = typed(args)?;
                 if !(16..=64).contains(&nonce.len()) {
                     return Err(RpcError::bad_request("a nonce has 16 to 64 characters"));
                 }
+                self.heard_of(known_epoch.unwrap_or_default());
                 let world = self.world.lock().await;
                 Ok(json!({ "document": self.snapshot(&world, nonce)? }))
             }
+            "pool_reset_epoch" => self.reset_epoch(&caller, typed(args)?).await,
             "status" => {
                 let _: NoArguments = typed(args)?;
                 Ok(self.status(&*self.world.lock().await))
@@ -96,19 +100,20 @@ struct Document {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Previewed {
+    candidate: Candidate,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nonce {
     nonce: String,
+    #[serde(default)]
+    known_epoch: Option<i64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Import {
     nodes: Vec<NewNode>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Labels {
-    name: NodeName,
-    labels: BTreeMap<String, String>,
 }

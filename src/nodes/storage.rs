@@ -19,8 +19,6 @@ pub struct Restored {
     pub policy: Option<StoredPolicy>,
     /// How far each key of Checks has numbered policies.
     pub policy_floors: PolicyFloors,
-    /// This incarnation's epoch, already stored.
-    pub epoch: i64,
     /// The highest result id.
     pub last_result: i64,
     /// The number and hash of the last entry of the record.
@@ -52,6 +50,15 @@ impl Lane {
             Self::Notifications => "notifications",
         }
     }
+
+    /// What the loop that empties it is called.
+    #[must_use]
+    pub fn loop_name(self) -> &'static str {
+        match self {
+            Self::Events => "outbox_events",
+            Self::Notifications => "outbox_notifications",
+        }
+    }
 }
 
 /// Something that must be sent.
@@ -67,16 +74,14 @@ pub struct Parcel {
 
 const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 
-/// Reads everything and stores a new epoch.
+/// Reads everything.
 ///
 /// # Errors
-/// [`StoreError`]; nothing is changed then.
+/// [`StoreError`].
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
     let entries: Vec<Entry> = database.load("nodes_node", "SELECT name, body FROM nodes_node").await?;
     let policy = database.meta(META, "policy").await?.and_then(|text| read_policy(&text, now));
     let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
-    let stored = database.meta(META, "epoch").await?.and_then(|epoch| epoch.parse::<i64>().ok()).unwrap_or(0);
-    let epoch = now.0.max(stored + 1);
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
     let reader = database.reader();
     let last_result = last(
@@ -94,12 +99,9 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
         outbox.push(Parcel { id: row.try_get(0)?, lane: row.try_get(1)?, body: row.try_get(2)? });
     }
     let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
-    let mut changes = database.begin().await?;
-    put_meta(&mut changes, "epoch", &epoch.to_string()).await?;
-    changes.commit().await?;
     let nodes = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
     let policy_floors = floors.unwrap_or_default();
-    Ok(Restored { nodes, policy, policy_floors, epoch, last_result, record_head, last_outbox, outbox })
+    Ok(Restored { nodes, policy, policy_floors, last_result, record_head, last_outbox, outbox })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
@@ -129,18 +131,19 @@ pub async fn save_policy(
     put_meta(changes, "policy_floors", &to_body(floors)).await
 }
 
-/// Writes nodes.
+/// Writes nodes, each as its [`node_row`].
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn save_nodes<'a>(
-    changes: &mut Changes,
-    entries: impl ExactSizeIterator<Item = &'a Entry> + Send,
-) -> Result<(), StoreError> {
-    let rows = entries.map(|entry| [entry.name.as_str().into(), to_body(entry).into()]);
-    // Unlike REPLACE it leaves the row where it is: less is written, and nodes that are checked together stay together.
-    let tail = "ON CONFLICT (name) DO UPDATE SET body = excluded.body";
-    changes.execute_many("INSERT INTO nodes_node (name, body) VALUES", rows, tail).await
+pub async fn save_nodes(changes: &mut Changes, nodes: Vec<(String, String)>) -> Result<(), StoreError> {
+    let rows = nodes.into_iter().map(|(name, body)| [name.into(), body.into()]);
+    changes.put_many("nodes_node", ["name", "body"], rows).await
+}
+
+/// A node as [`save_nodes`] writes it.
+#[must_use]
+pub fn node_row(entry: &Entry) -> (String, String) {
+    (entry.name.as_str().to_owned(), to_body(entry))
 }
 
 /// Removes a node, leaving what sticks.

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::nodes::Nodes;
 use crate::nodes::history;
 use crate::nodes::world::{Stage, next_change};
+use crate::telemetry::health;
 
 /// The time of day may be stepped, so it is looked at this often whatever is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -19,6 +20,7 @@ const TRIM_EVERY: Duration = Duration::from_secs(600);
 /// Judges nodes again when their time has come, until `stop`.
 pub async fn run(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
+        health::turn();
         let next = nodes.world.lock().await.timers.first().map(|(at, _)| *at);
         let now = nodes.clock.now();
         let pause = next.map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
@@ -28,7 +30,9 @@ pub async fn run(nodes: Arc<Nodes>, stop: CancellationToken) {
             () = nodes.timers_changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
-        if let Err(error) = nodes.review_due().await {
+        let reviewed = nodes.review_due().await;
+        health::outcome(&reviewed);
+        if let Err(error) = reviewed {
             tracing::error!(%error, "what time changed could not be stored; it is tried again");
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -70,6 +74,7 @@ impl Nodes {
 pub async fn trim(nodes: Arc<Nodes>, history: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TRIM_EVERY) => {}
         }

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::history;
-use crate::nodes::record::{RecordEntry, What};
-use crate::nodes::storage;
 use crate::nodes::world::World;
 use crate::protocol::Level;
 use crate::rpc::RpcError;
@@ -20,15 +17,6 @@ use crate::rpc::RpcError;
 const MAX_PAGE: usize = 10_000;
 /// Most results in one answer.
 const MAX_RESULTS: i64 = 10_000;
-/// Entries of the record in one `why`.
-const WHY_ENTRIES: i64 = 20;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KnownVersion {
-    #[serde(default)]
-    known_version: Option<i64>,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,14 +29,6 @@ pub(super) struct NodeFilter {
     limit: Option<usize>,
     #[serde(default)]
     after: Option<NodeName>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Why {
-    name: NodeName,
-    #[serde(default)]
-    at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -68,16 +48,6 @@ pub(super) fn no_such_pool(world: &World, name: &PoolName) -> RpcError {
 }
 
 impl Nodes {
-    pub(super) async fn inventory(&self, known: KnownVersion) -> Result<Value, RpcError> {
-        let world = self.world.lock().await;
-        let version = world.inventory_version;
-        if known.known_version == Some(version) {
-            return Ok(json!({ "version": version }));
-        }
-        let nodes: BTreeMap<_, _> = world.nodes.values().map(|entry| (&entry.name, &entry.labels)).collect();
-        Ok(json!({ "version": version, "nodes": nodes }))
-    }
-
     pub(super) async fn node_list(&self, filter: NodeFilter) -> Result<Value, RpcError> {
         let world = self.world.lock().await;
         let pool = filter.pool.map_or_else(|| PoolName::new("default").map_err(RpcError::internal), Ok)?;
@@ -156,6 +126,8 @@ impl Nodes {
             "name": entry.name,
             "identity": entry.trust.facts.identity,
             "labels": entry.labels,
+            "aggregates": entry.placement.aggregates,
+            "zone": entry.placement.zone,
             "registered_at": entry.registered_at.to_string(),
             "pools": pools,
             "checks": checks,
@@ -168,33 +140,6 @@ impl Nodes {
                 json!({ "owner": m.owner, "reason": m.reason, "until": m.until.to_string() })
             }),
         })
-    }
-
-    pub(super) async fn node_why(&self, why: Why) -> Result<Value, RpcError> {
-        let now = self.clock.now();
-        let at = why.at.unwrap_or(now);
-        let entries =
-            storage::record_of(&self.database, &why.name, at, WHY_ENTRIES).await.map_err(RpcError::internal)?;
-        let world = self.world.lock().await;
-        let entry = world.nodes.get(&why.name);
-        if entry.is_none() && entries.is_empty() {
-            return Err(RpcError::not_found(format!("nothing is known of a node named {}", why.name)));
-        }
-        let levels: BTreeMap<String, String> = match (why.at, entry) {
-            (None, Some(entry)) => entry
-                .verdicts
-                .iter()
-                .map(|(pool, verdict)| (pool.to_string(), format!("{}: {}", verdict.level, verdict.reason)))
-                .collect(),
-            _ => levels_by(&entries),
-        };
-        Ok(json!({
-            "name": why.name,
-            "at": at.to_string(),
-            "registered": entry.is_some(),
-            "pools": levels,
-            "record": entries.iter().map(entry_as_json).collect::<Vec<_>>(),
-        }))
     }
 
     pub(super) async fn result_list(&self, filter: ResultFilter) -> Result<Value, RpcError> {
@@ -217,6 +162,7 @@ impl Nodes {
         for member in pool.members.values() {
             *levels.entry(member.level.as_str()).or_default() += 1;
         }
+        let (oldest_evidence, expiring) = self.figures.of_pool(name, self.clock.now());
         let mut shown = json!({
             "name": name,
             "mode": pool.mode,
@@ -226,6 +172,8 @@ impl Nodes {
             "untrusted": levels["untrusted"],
             "unknown": levels["unknown"],
             "overridden": pool.members.values().filter(|member| member.overridden).count(),
+            "oldest_evidence_s": oldest_evidence,
+            "expiring": expiring,
         });
         if with_members {
             let members: BTreeMap<_, _> = pool
@@ -245,38 +193,22 @@ impl Nodes {
         let pools: Vec<Value> = world.pools.keys().map(|pool| self.pool(world, pool, false)).collect();
         json!({
             "role": "nodes",
+            "database": self.database.health().as_json(),
             "deployment": self.identity.deployment,
             "epoch": self.epoch,
+            "epoch_known_by_readers": self.refused_by_readers(),
             "version": world.version,
             "nodes": world.nodes.len(),
             "policy_number": world.policy.as_ref().map(|(policy, _)| policy.number),
             "record_entries": world.record_head.0,
             "record_head": world.record_head.1,
             "pools": pools,
+            "results": self.figures.results(),
+            "health": self.health.report().details,
             "unsigned_admin": self.identity.unsigned_admin,
             "key_id": self.identity.key.key_id(),
             "key_fault": self.identity.own_key_fault(),
             "trust_store": self.identity.trust.report(),
         })
     }
-}
-
-/// The level in each pool as the record last said it.
-fn levels_by(entries: &[RecordEntry]) -> BTreeMap<String, String> {
-    let mut levels = BTreeMap::new();
-    for entry in entries {
-        if let What::Trust { pool, to, reason, .. } = &entry.what {
-            levels.entry(pool.to_string()).or_insert_with(|| format!("{to}: {reason}"));
-        }
-    }
-    levels
-}
-
-fn entry_as_json(entry: &RecordEntry) -> Value {
-    let what = match &entry.what {
-        What::Trust { pool, from, to, reason, .. } => format!("{pool}: {from} -> {to}: {reason}"),
-        What::Action { action, reason } if reason.is_empty() => action.clone(),
-        What::Action { action, reason } => format!("{action}: {reason}"),
-    };
-    json!({ "seq": entry.seq, "at": entry.at.to_string(), "what": what, "cause": entry.cause })
 }

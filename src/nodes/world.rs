@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
-use crate::nodes::entry::{Entry, StoredResult, Tombstone, TrustChange};
+use crate::nodes::entry::{Entry, Tombstone, TrustChange};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
 use crate::nodes::record::{RecordEntry, What};
 use crate::nodes::storage::Lane;
@@ -28,7 +28,7 @@ pub struct World {
     pub digest: PoolsDigest,
     /// Counts published changes in this epoch.
     pub version: i64,
-    /// Counts changes of names and labels.
+    /// Counts changes of names, labels and placement.
     pub inventory_version: i64,
     /// When time alone changes a node.
     pub timers: BTreeSet<(Timestamp, NodeName)>,
@@ -47,8 +47,6 @@ pub struct Stage {
     pub touched: BTreeMap<NodeName, Entry>,
     /// Nodes that will be gone.
     pub buried: Vec<Tombstone>,
-    /// Results for the history.
-    pub results: Vec<StoredResult>,
     /// Entries for the record; number and previous hash are given when they are stored.
     pub record: Vec<RecordEntry>,
     /// What must be sent.
@@ -61,6 +59,26 @@ pub struct Stage {
     pub graves: Vec<Tombstone>,
     /// Another policy, or none.
     pub policy: Option<PolicyChange>,
+}
+
+impl Stage {
+    /// A pool is no more, and with it what a node was in it.
+    pub fn end_in_pool(&mut self, node: &NodeName, pool: PoolName, from: Level, cause: &str, now: Timestamp) {
+        let (to, reason) = (Level::Unknown, "the pool is deleted".to_owned());
+        let outlook =
+            "no host matches a pool that is not there; should it be made again, distrust is remembered".to_owned();
+        let what = What::Trust {
+            pool: pool.clone(),
+            from,
+            to,
+            overridden: false,
+            reason: reason.clone(),
+            until: None,
+            outlook,
+        };
+        self.record.push(new_entry(node, what, cause, now));
+        self.trust.push(TrustChange { node: node.clone(), pool, from, to, reason, at: now, seq: 0 });
+    }
 }
 
 impl World {
@@ -89,6 +107,8 @@ impl World {
                 to: verdict.level,
                 overridden: verdict.overridden,
                 reason: reason.clone(),
+                until: (verdict.level == Level::Trusted).then_some(verdict.expires_at),
+                outlook: verdict.outlook(),
             };
             stage.record.push(new_entry(node, what, cause, now));
             if from != verdict.level {
@@ -139,7 +159,7 @@ impl World {
                 self.inventory_version += 1;
                 continue;
             };
-            if known.labels != entry.labels {
+            if known.labels != entry.labels || known.placement != entry.placement {
                 self.inventory_version += 1;
             }
             let old = std::mem::replace(known, entry);
@@ -196,6 +216,8 @@ pub fn new_entry(node: &NodeName, what: What, cause: &str, at: Timestamp) -> Rec
         node: node.clone(),
         what,
         cause: crate::text::display_safe(cause),
+        policy: None,
+        result: None,
         previous: String::new(),
     }
 }

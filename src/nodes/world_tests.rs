@@ -89,10 +89,15 @@ fn stage(world: &World, step: &Step, run: i64, now: Timestamp) -> Stage {
             let entry = Entry {
                 name: name(*index),
                 labels: BTreeMap::new(),
+                placement: crate::protocol::Placement::default(),
                 registered_at: now,
                 trust: NodeTrust::new("identity"),
                 verdicts: BTreeMap::new(),
-                targeting: world.rules.targeting(&name(*index), &BTreeMap::new()),
+                targeting: world.rules.targeting(
+                    &name(*index),
+                    &BTreeMap::new(),
+                    &crate::protocol::Placement::default(),
+                ),
             };
             stage.touched.insert(name(*index), entry);
             world.review(&mut stage, &world.rules, &name(*index), "test", now);

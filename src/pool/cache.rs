@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::names::PoolName;
+use crate::pool::lateness::{Received, Reckoning, Stated};
 use crate::protocol::digest::PoolsDigest;
 use crate::protocol::{Delta, Heartbeat, Level, MemberState, PoolState, Snapshot, publication};
 
 /// How far Nodes' clock and ours may differ before it is an alarm.
 pub const MAX_SKEW: Duration = Duration::from_secs(30);
+/// Why what is said under an epoch below ours is dropped.
+pub const OLDER_EPOCH: &str = "older_epoch";
+/// How often what comes too late makes the cache ask: a clock may have been set, but whoever holds back messages must not make it ask all the time.
+const ASK_WHEN_LATE: Duration = Duration::from_secs(30);
 
 /// The pools as last heard.
 #[derive(Debug, Default)]
@@ -20,6 +25,10 @@ pub struct Cache {
     digest: PoolsDigest,
     /// False until a snapshot was taken in this epoch: only then may deltas follow.
     current: bool,
+    /// How far the clock of whoever leads this epoch is from ours.
+    reckoning: Reckoning,
+    /// When something that came too late made us ask last, in steady time.
+    asked_when_late: Option<Duration>,
 }
 
 /// What a publication means for the cache.
@@ -61,6 +70,12 @@ impl Cache {
         (self.epoch, self.version)
     }
 
+    /// Nodes' time of day when it is `now` in steady time: this or later, if it is known.
+    #[must_use]
+    pub fn nodes_time(&self, now: Duration) -> Option<Timestamp> {
+        self.reckoning.theirs(now)
+    }
+
     /// The pools held; `None` before the first snapshot of the epoch.
     #[must_use]
     pub fn pools(&self) -> Option<&BTreeMap<PoolName, PoolState>> {
@@ -68,15 +83,10 @@ impl Cache {
     }
 
     /// A heartbeat arrived.
-    pub fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Timestamp) -> Heard {
-        if let Some(dropped) = too_late(heartbeat.not_after, now) {
-            return dropped;
-        }
-        if heartbeat.epoch < self.epoch {
-            return Heard::Dropped("older_epoch");
-        }
-        if heartbeat.epoch > self.epoch || !self.current {
-            return Heard::Differs;
+    pub fn heartbeat(&mut self, heartbeat: &Heartbeat, at: Received) -> Heard {
+        let stated = Stated { sent_at: heartbeat.sent_at, not_after: heartbeat.not_after };
+        if let Some(other) = self.not_to_be_compared(heartbeat.epoch, stated, at) {
+            return other;
         }
         match heartbeat.version.cmp(&self.version) {
             std::cmp::Ordering::Less => Heard::Dropped("older_version"),
@@ -85,16 +95,37 @@ impl Cache {
         }
     }
 
+    /// What to make of a publication that cannot be compared with what is held: it is older, comes too late, or is the first word of
+    /// another epoch, after which an answer is needed. Only that last judgement uses the clocks as they are, and allows for [`MAX_SKEW`].
+    fn not_to_be_compared(&mut self, epoch: i64, stated: Stated, at: Received) -> Option<Heard> {
+        if stated.is_void() {
+            return Some(Heard::Dropped("never_valid"));
+        }
+        if epoch < self.epoch {
+            return Some(Heard::Dropped(OLDER_EPOCH));
+        }
+        let reckoned = if epoch > self.epoch || !self.current { None } else { self.reckoning.hear(stated, at.steady) };
+        match reckoned {
+            Some(true) => None,
+            Some(false) if self.may_ask_when_late(at) => Some(Heard::Differs),
+            None if at.utc <= stated.not_after.plus(MAX_SKEW) => Some(Heard::Differs),
+            Some(false) | None => Some(Heard::Dropped("too_late")),
+        }
+    }
+
+    fn may_ask_when_late(&mut self, at: Received) -> bool {
+        let may = self.asked_when_late.is_none_or(|last| at.steady.saturating_sub(last) >= ASK_WHEN_LATE);
+        if may {
+            self.asked_when_late = Some(at.steady);
+        }
+        may
+    }
+
     /// A delta arrived.
-    pub fn delta(&mut self, delta: &Delta, now: Timestamp) -> Heard {
-        if let Some(dropped) = too_late(delta.not_after, now) {
-            return dropped;
-        }
-        if delta.epoch < self.epoch {
-            return Heard::Dropped("older_epoch");
-        }
-        if delta.epoch > self.epoch || !self.current {
-            return Heard::Differs;
+    pub fn delta(&mut self, delta: &Delta, at: Received) -> Heard {
+        let stated = Stated { sent_at: delta.sent_at, not_after: delta.not_after };
+        if let Some(other) = self.not_to_be_compared(delta.epoch, stated, at) {
+            return other;
         }
         if delta.version <= self.version {
             return Heard::Dropped("older_version");
@@ -112,17 +143,21 @@ impl Cache {
         }
     }
 
-    /// A snapshot arrived in answer to `nonce`.
-    pub fn snapshot(&mut self, snapshot: Snapshot, nonce: &str, now: Timestamp) -> Heard {
+    /// A snapshot arrived in answer to `nonce`, which was asked at `asked` in steady time.
+    pub fn snapshot(&mut self, snapshot: Snapshot, nonce: &str, asked: Duration, at: Received) -> Heard {
         if snapshot.nonce != nonce {
             return Heard::Dropped("wrong_nonce");
         }
-        if let Some(dropped) = too_late(snapshot.not_after, now) {
-            return dropped;
+        let stated = Stated { sent_at: snapshot.sent_at, not_after: snapshot.not_after };
+        let is_same = self.current && snapshot.epoch == self.epoch;
+        let mut reckoning = if is_same { self.reckoning.clone() } else { Reckoning::default() };
+        if !reckoning.answer(stated, asked, at.steady) {
+            return Heard::Dropped(if stated.is_void() { "never_valid" } else { "too_late" });
         }
         if (snapshot.epoch, snapshot.version) < (self.epoch, self.version) {
-            return Heard::Dropped("older_epoch");
+            return Heard::Dropped(OLDER_EPOCH);
         }
+        self.reckoning = reckoning;
         self.digest = PoolsDigest::of(&snapshot.pools);
         self.pools = snapshot.pools;
         (self.epoch, self.version) = (snapshot.epoch, snapshot.version);
@@ -141,11 +176,6 @@ impl Cache {
             })
         })
     }
-}
-
-/// Replays are dropped by their own word; a clock that is wrong by up to [`MAX_SKEW`] is allowed for.
-fn too_late(not_after: Timestamp, now: Timestamp) -> Option<Heard> {
-    (now > not_after.plus(MAX_SKEW)).then_some(Heard::Dropped("too_late"))
 }
 
 #[cfg(test)]

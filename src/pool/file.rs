@@ -47,23 +47,18 @@ impl Moment {
         Ok(Self { utc, boottime: Duration::new(seconds, nanos), boot_id })
     }
 
-    /// The moment as the pool file states it: time of day never earlier than `last` plus what has passed since, so that a
-    /// clock set back does not make expiries later.
+    /// The moment as the pool file states it: expiries are Nodes' times, so a clock of this machine that is behind Nodes' does not make them
+    /// later. Nothing earlier is remembered: a clock that was ahead for a while must not be believed for ever.
     #[must_use]
-    pub fn not_before(&self, last: Option<&Moment>) -> Self {
-        let steady = last.filter(|last| last.boot_id == self.boot_id).map(|last| last.at(self.boottime));
-        Self { utc: self.utc.max(steady.unwrap_or(self.utc)), ..self.clone() }
+    pub fn not_behind(self, nodes_time: Option<Timestamp>) -> Self {
+        Self { utc: self.utc.max(nodes_time.unwrap_or(self.utc)), ..self }
     }
 
-    /// The moment as `pool.alive` states it: never later than `last` plus what has passed since.
+    /// Whether it states a later time of day than `now` does, by more than `tolerance`: it was stated by a clock that has been set since.
     #[must_use]
-    pub fn not_after(&self, last: Option<&Moment>) -> Self {
-        let steady = last.filter(|last| last.boot_id == self.boot_id).map(|last| last.at(self.boottime));
-        Self { utc: self.utc.min(steady.unwrap_or(self.utc)), ..self.clone() }
-    }
-
-    fn at(&self, boottime: Duration) -> Timestamp {
-        self.utc.plus(boottime.saturating_sub(self.boottime))
+    pub fn is_ahead_of(&self, now: &Moment, tolerance: Duration) -> bool {
+        self.boot_id == now.boot_id
+            && self.utc.plus(now.boottime.saturating_sub(self.boottime)) > now.utc.plus(tolerance)
     }
 }
 
@@ -251,13 +246,22 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_back_makes_no_expiry_later_and_no_heartbeat_younger() {
-        let before = moment(100_000, 1000);
-        assert_eq!(moment(50_000, 2000).not_before(Some(&before)).utc, Timestamp(101_000));
-        assert_eq!(moment(150_000, 2000).not_before(Some(&before)).utc, Timestamp(150_000));
-        assert_eq!(moment(150_000, 2000).not_after(Some(&before)).utc, Timestamp(101_000));
+    fn a_clock_behind_nodes_makes_no_expiry_later_and_one_ahead_is_taken_as_it_is() {
+        assert_eq!(moment(50_000, 2000).not_behind(Some(Timestamp(101_000))).utc, Timestamp(101_000));
+        assert_eq!(moment(150_000, 2000).not_behind(Some(Timestamp(101_000))).utc, Timestamp(150_000));
+        assert_eq!(moment(50_000, 2000).not_behind(None).utc, Timestamp(50_000));
+    }
+
+    #[test]
+    fn a_moment_stated_by_a_clock_that_was_ahead_is_recognised() {
+        let second = Duration::from_secs(1);
+        let ahead = moment(590_000, 1000);
+        assert!(ahead.is_ahead_of(&moment(110_000, 11_000), second));
+        assert!(!ahead.is_ahead_of(&moment(600_000, 11_000), second), "as much has passed as it should");
+        assert!(!ahead.is_ahead_of(&moment(599_000, 11_000), second), "within what clocks differ by");
+        assert!(!ahead.is_ahead_of(&moment(700_000, 11_000), second), "a clock that was behind");
         let rebooted = Moment { boot_id: "c".to_owned(), ..moment(50_000, 10) };
-        assert_eq!(rebooted.not_before(Some(&before)).utc, Timestamp(50_000));
+        assert!(!ahead.is_ahead_of(&rebooted, second), "readers refuse what is of another boot");
     }
 
     #[test]

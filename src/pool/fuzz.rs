@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Publication;
 use super::cache::{Cache, Heard};
 use super::file::{Moment, PoolFolder};
+use super::lateness::Received;
 use super::listener::Listener;
 use crate::clock::Timestamp;
 use crate::fuzz::{Memory, Target, fuzz};
@@ -67,6 +68,12 @@ fn pools() -> BTreeMap<PoolName, PoolState> {
         (node(3), member(Level::Unknown, 0)),
     ]);
     BTreeMap::from([(pool(), PoolState { mode: Mode::Enforce, max_silence_ms: 600_000, members })])
+}
+
+const STEADY: Duration = Duration::from_secs(77);
+
+fn at_once() -> Received {
+    Received { utc: Peer::said_at(), steady: STEADY }
 }
 
 struct Said {
@@ -129,7 +136,7 @@ impl Said {
     /// A cache that took the snapshot.
     fn cache(&self) -> Cache {
         let mut cache = Cache::default();
-        assert_eq!(cache.snapshot(self.snapshot.clone(), "n", Peer::said_at()), Heard::Changed);
+        assert_eq!(cache.snapshot(self.snapshot.clone(), "n", STEADY, at_once()), Heard::Changed);
         cache
     }
 }
@@ -141,16 +148,16 @@ fn a_changed_publication_raises_nobody() {
     let mut after = pools();
     crate::protocol::publication::apply_delta(&mut after, &mut PoolsDigest::of(&before), &said.delta).unwrap();
     let (delta, heartbeat) = (said.body("pool_delta", &said.delta), said.body("pool_heartbeat", &said.heartbeat));
-    assert!(matches!(said.heard(&delta), Some(Publication::Delta(heard, _)) if heard == said.delta));
+    assert!(matches!(said.heard(&delta), Some(Publication::Delta(heard, ..)) if heard == said.delta));
     assert!(matches!(said.heard(&heartbeat), Some(Publication::Heartbeat(heard, _)) if heard == said.heartbeat));
     let judge = |body: &[u8]| {
         let mut cache = said.cache();
         match said.heard(body) {
-            Some(Publication::Delta(heard, _)) => {
-                cache.delta(&heard, Peer::said_at());
+            Some(Publication::Delta(heard, ..)) => {
+                cache.delta(&heard, at_once());
             }
             Some(Publication::Heartbeat(heard, _)) => {
-                cache.heartbeat(&heard, Peer::said_at());
+                cache.heartbeat(&heard, at_once());
             }
             None => {}
         }
@@ -175,16 +182,15 @@ fn content_that_nodes_itself_got_wrong_never_breaks_a_cache() {
     let judge = |body: &[u8]| {
         let mut cache = said.cache();
         let Ok(value) = crate::security::parse_strict(body) else { return };
-        let now = Peer::said_at();
         let heard = if let Ok(delta) = Delta::deserialize(&value) {
             assert_eq!(Delta::deserialize(json!(delta)).unwrap(), delta);
-            cache.delta(&delta, now)
+            cache.delta(&delta, at_once())
         } else if let Ok(snapshot) = Snapshot::deserialize(&value) {
             assert_eq!(Snapshot::deserialize(json!(snapshot)).unwrap(), snapshot);
-            cache.snapshot(snapshot, "n", now)
+            cache.snapshot(snapshot, "n", STEADY, at_once())
         } else if let Ok(heartbeat) = Heartbeat::deserialize(&value) {
             assert_eq!(Heartbeat::deserialize(json!(heartbeat)).unwrap(), heartbeat);
-            cache.heartbeat(&heartbeat, now)
+            cache.heartbeat(&heartbeat, at_once())
         } else {
             return;
         };
@@ -193,7 +199,7 @@ fn content_that_nodes_itself_got_wrong_never_breaks_a_cache() {
         let (epoch, version) = cache.version();
         let digest = PoolsDigest::of(cache.pools().unwrap()).hex();
         let agreeing = Heartbeat { epoch, version, digest, ..said.heartbeat.clone() };
-        assert_eq!(cache.heartbeat(&agreeing, now), Heard::Agrees);
+        assert_eq!(cache.heartbeat(&agreeing, at_once()), Heard::Agrees);
     };
     fuzz(&Target { name: "pool_contents", seeds, words: WORDS, memory: MEMORY, judge: &judge });
 }

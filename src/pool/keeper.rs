@@ -9,19 +9,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Timestamp};
 use crate::pool::Publication;
-use crate::pool::cache::{Cache, Heard, MAX_SKEW};
+use crate::pool::cache::{Cache, Heard, MAX_SKEW, OLDER_EPOCH};
 use crate::pool::file::{Moment, PoolFolder};
+use crate::pool::lateness::Received;
 use crate::pool::listener::{Published, signed_by_nodes};
 use crate::pool::memory::Memory;
 use crate::protocol::Snapshot;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, RpcError};
 use crate::security::{Revocations, Vouch};
+use crate::telemetry::health;
 
 /// Changes that only extend trust are written at the latest after this time.
 const LAZY: Duration = Duration::from_secs(1);
 /// How often the trust store is looked at; it reads its directory at most every two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A file that states a time later than it is by more than this is written again; less is the way of a message.
+const CORRECT_FROM: Duration = Duration::from_secs(1);
+/// How often Nodes is told that its epoch is refused.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How long after a failed snapshot the next one is asked for.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 
@@ -48,10 +54,12 @@ pub(super) struct Keeper {
     pub(super) wrote_at: Option<tokio::time::Instant>,
     /// The last heartbeat that agreed and is not yet in `pool.alive`.
     pub(super) agreed: Option<Moment>,
-    /// The moment `pool.alive` states.
-    pub(super) alive: Option<Moment>,
     /// When a snapshot is to be asked for.
     pub(super) snapshot_due: Option<tokio::time::Instant>,
+    /// When Nodes is next told that its epoch is refused, if it is.
+    pub(super) tell_from: tokio::time::Instant,
+    /// Whether the next question tells it.
+    pub(super) tells: bool,
 }
 
 impl Keeper {
@@ -60,6 +68,7 @@ impl Keeper {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            health::turn();
             let (soonest, latest) = write_between(self.unwritten_since, self.hurry, self.wrote_at, self.coalesce);
             tokio::select! {
                 biased;
@@ -79,24 +88,34 @@ impl Keeper {
     }
 
     async fn hear(&mut self, publication: Publication) {
-        let now = self.clock.now();
         let heard = match publication {
             Publication::Heartbeat(heartbeat, moment) => {
                 self.watch_skew(heartbeat.sent_at, moment.utc);
-                let heard = self.cache.heartbeat(&heartbeat, now);
+                let received = Received { utc: moment.utc, steady: moment.boottime };
+                let heard = self.cache.heartbeat(&heartbeat, received);
                 if heard == Heard::Agrees {
+                    self.correct(&moment);
                     self.agreed = Some(moment);
                     // The file must hold what the heartbeat agrees with before `pool.alive` says so.
                     self.write().await;
                 }
                 heard
             }
-            Publication::Delta(delta, vouch) => match self.believe_delta(vouch) {
-                true => self.cache.delta(&delta, now),
+            Publication::Delta(delta, vouch, received) => match self.believe_delta(vouch) {
+                true => self.cache.delta(&delta, received),
                 false => Heard::Differs,
             },
         };
         self.take_note(heard);
+    }
+
+    /// Has the file written again where a clock that has been set since made it state a later time than it is: readers would take nodes as
+    /// expired for as long as nothing changes.
+    fn correct(&mut self, now: &Moment) {
+        let now = now.clone().not_behind(self.cache.nodes_time(now.boottime));
+        if self.written.as_ref().is_some_and(|written| written.is_ahead_of(&now, CORRECT_FROM)) {
+            self.unwritten_since.get_or_insert_with(tokio::time::Instant::now);
+        }
     }
 
     /// Takes back what keys that are revoked now have said, if the trust store changed.
@@ -121,7 +140,7 @@ impl Keeper {
             (self.unwritten_since, self.agreed, self.hurry) = (None, None, false);
             let replaced = match Moment::now(self.clock.now()) {
                 Ok(moment) if !unknown.is_empty() => {
-                    let moment = moment.not_before(self.written.as_ref());
+                    let moment = moment.clone().not_behind(self.cache.nodes_time(moment.boottime));
                     self.files.write_pool((floor, 0), &unknown, &moment)
                 }
                 _ => self.files.remove_pool(),
@@ -169,6 +188,12 @@ impl Keeper {
                 self.snapshot_due.get_or_insert_with(tokio::time::Instant::now);
             }
             Heard::Dropped(reason) => {
+                if reason == OLDER_EPOCH && self.tell_from <= tokio::time::Instant::now() {
+                    // Somebody speaks whom we will not believe; he should know, and an administrator through him.
+                    self.tells = true;
+                    self.tell_from = tokio::time::Instant::now() + TELL_EVERY;
+                    self.snapshot_due.get_or_insert_with(tokio::time::Instant::now);
+                }
                 metrics::counter!("spice_pool_publications_dropped_total", "reason" => reason).increment(1);
                 tracing::debug!(reason, "a publication was dropped");
             }
@@ -190,7 +215,12 @@ impl Keeper {
         // Whatever happens, not again before the pause; success clears it.
         self.snapshot_due = Some(tokio::time::Instant::now() + SNAPSHOT_RETRY);
         let nonce = uuid::Uuid::new_v4().simple().to_string();
-        let args = Map::from_iter([("nonce".to_owned(), json!(nonce))]);
+        let mut args = Map::from_iter([("nonce".to_owned(), json!(nonce))]);
+        let told = std::mem::take(&mut self.tells);
+        if told {
+            args.insert("known_epoch".to_owned(), json!(self.cache.version().0));
+        }
+        let asked = self.clock.boottime();
         let answer = self.rpc.call_within(Topic::Nodes, "pool_snapshot", args, Duration::from_secs(10)).await;
         let snapshot = answer.and_then(|answer| {
             let Published { document } = serde_json::from_value(answer).map_err(RpcError::internal)?;
@@ -204,9 +234,13 @@ impl Keeper {
         });
         match snapshot {
             Ok((snapshot, key)) => {
-                let now = self.clock.now();
-                let vouch = Vouch { key: key.key_id, at: snapshot.sent_at.max(now) };
-                let heard = self.believe_snapshot(snapshot, vouch, &nonce, now);
+                let received = Received { utc: self.clock.now(), steady: self.clock.boottime() };
+                let vouch = Vouch { key: key.key_id, at: snapshot.sent_at.max(received.utc) };
+                let heard = self.believe_snapshot(snapshot, vouch, (&nonce, asked), received);
+                if told && heard == Heard::Dropped(OLDER_EPOCH) {
+                    // An answer that cannot be used was expected.
+                    self.snapshot_due = None;
+                }
                 if heard == Heard::Changed {
                     self.snapshot_due = None;
                     metrics::counter!("spice_pool_snapshots_total").increment(1);
@@ -217,12 +251,18 @@ impl Keeper {
         }
     }
 
-    fn believe_snapshot(&mut self, snapshot: Snapshot, vouch: Vouch, nonce: &str, now: Timestamp) -> Heard {
+    fn believe_snapshot(
+        &mut self,
+        snapshot: Snapshot,
+        vouch: Vouch,
+        (nonce, asked): (&str, Duration),
+        received: Received,
+    ) -> Heard {
         if !self.believes(&vouch) {
             return Heard::Dropped("revoked");
         }
         let epoch = snapshot.epoch;
-        let heard = self.cache.snapshot(snapshot, nonce, now);
+        let heard = self.cache.snapshot(snapshot, nonce, asked, received);
         if heard == Heard::Changed {
             if let Err(error) = self.memory.take_snapshot(epoch, vouch) {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);
@@ -242,7 +282,8 @@ impl Keeper {
             && let Some(pools) = self.cache.pools()
         {
             let Ok(moment) = Moment::now(self.clock.now()) else { return };
-            let moment = moment.not_before(self.written.as_ref());
+            let nodes_time = self.cache.nodes_time(moment.boottime);
+            let moment = moment.not_behind(nodes_time);
             let written = in_place(|| self.files.write_pool(version, pools, &moment));
             if let Err(error) = written {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);
@@ -258,9 +299,11 @@ impl Keeper {
             metrics::counter!("spice_pool_writes_total").increment(1);
         }
         if let Some(heard) = self.agreed.take() {
-            let heard = heard.not_after(self.alive.as_ref());
             match in_place(|| self.files.write_alive(version, &heard)) {
-                Ok(()) => self.alive = Some(heard),
+                Ok(()) => {
+                    metrics::gauge!("spice_pool_last_heartbeat_timestamp_seconds").set(heard.utc.0 as f64 / 1000.0);
+                    health::heartbeat();
+                }
                 Err(error) => {
                     metrics::counter!("spice_pool_write_failures_total").increment(1);
                     tracing::error!(%error, "pool.alive cannot be written");

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::pool::Publication;
 use crate::pool::file::Moment;
+use crate::pool::lateness::Received;
 use crate::protocol::{Delta, Heartbeat};
 use crate::rpc::table::Method;
 use crate::rpc::{Caller, Identity, RpcError, Service, typed};
@@ -57,7 +58,8 @@ impl Service for Listener {
                 let (delta, key): (Delta, _) =
                     document.open_for(&self.identity.deployment, &trust, now, signed_by_nodes).map_err(refused)?;
                 let vouch = Vouch { key: key.key_id, at: delta.sent_at.max(now) };
-                Publication::Delta(delta, vouch)
+                let received = Received { utc: now, steady: self.clock.boottime() };
+                Publication::Delta(delta, vouch, received)
             }
         };
         if self.queue.try_send(publication).is_err() {

@@ -8,6 +8,7 @@ pub mod file;
 #[cfg(test)]
 mod fuzz;
 mod keeper;
+pub mod lateness;
 mod listener;
 pub mod memory;
 
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::pool::cache::Cache;
 use crate::pool::file::{Moment, PoolFolder};
 use crate::pool::keeper::Keeper;
+use crate::pool::lateness::Received;
 use crate::pool::listener::Listener;
 use crate::pool::memory::Memory;
 use crate::protocol::{Delta, Heartbeat};
@@ -30,9 +32,12 @@ use crate::rpc::server::Serving;
 use crate::rpc::table::Topic;
 use crate::rpc::{Identity, RpcClient, Secured};
 use crate::security::Vouch;
+use crate::telemetry::health::{RoleHealth, TURN_LIMIT};
 
 /// Publications waiting to be looked at; more are dropped, and a snapshot repairs the gap.
 const QUEUE: usize = 256;
+/// Nodes says every two seconds that it lives; a cache that agreed with nothing for so long shows it.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// What the role needs from outside.
 pub struct Options {
@@ -48,6 +53,8 @@ pub struct Options {
     pub memory: PathBuf,
     /// Changes within this time are written together.
     pub coalesce: Duration,
+    /// Where the role shows that it lives.
+    pub health: RoleHealth,
 }
 
 /// The running role.
@@ -83,7 +90,7 @@ pub enum StartError {
 
 enum Publication {
     Heartbeat(Heartbeat, Moment),
-    Delta(Delta, Vouch),
+    Delta(Delta, Vouch, Received),
 }
 
 /// Starts the role; it listens when this returns.
@@ -91,7 +98,7 @@ enum Publication {
 /// # Errors
 /// [`StartError`].
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { bus, identity, clock, folder, memory, coalesce } = options;
+    let Options { bus, identity, clock, folder, memory, coalesce, health } = options;
     let files = PoolFolder::open(&folder, identity.deployment.clone())
         .map_err(|error| StartError::Folder { folder: folder.clone(), error })?;
     let (queue, publications) = mpsc::channel(QUEUE);
@@ -115,12 +122,15 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         wrote_at: None,
         hurry: false,
         agreed: None,
-        alive: None,
         snapshot_due: Some(tokio::time::Instant::now()),
+        tell_from: tokio::time::Instant::now(),
+        tells: false,
     };
     keeper.honour_revocations();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(keeper.run(publications, stop.clone()));
+    health.expects_heartbeat(SILENCE);
+    let work = keeper.run(publications, stop.clone());
+    let task = tokio::spawn(health.watched("keeper", Some(TURN_LIMIT), stop.clone(), work));
     tracing::info!(role = "pool", folder = %folder.display(), "role started");
     Ok(Running { serving, stop, task })
 }

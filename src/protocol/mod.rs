@@ -5,6 +5,7 @@
 pub mod digest;
 pub mod outcome;
 pub mod policy;
+pub mod preview;
 pub mod publication;
 pub mod targets;
 pub mod ticket;
@@ -12,6 +13,7 @@ pub mod ticket;
 pub use digest::PoolsDigest;
 pub use outcome::{NodeResult, Status};
 pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
+pub use preview::{Candidate, LevelChange, Preview};
 pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
-pub use targets::{TargetMatcher, TargetsError};
-pub use ticket::{RunOrder, Ticket, TicketRef};
+pub use targets::{Placement, TargetMatcher, TargetsError, Traits};
+pub use ticket::{RunOrder, Ticket, TicketRef, run_text};

@@ -118,4 +118,10 @@ pub struct Targets {
     /// Nodes that carry all of these labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Nodes in a host aggregate whose name matches one of these globs.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub aggregates: BTreeSet<String>,
+    /// Nodes in an availability zone whose name matches one of these globs.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub zones: BTreeSet<String>,
 }

@@ -1,15 +1,48 @@
 //! Which nodes a check is for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::names::NodeName;
 use crate::text::display_safe_to;
 
 use super::policy::Targets;
 
-/// Most patterns one check may have.
+/// Where Nova has a node. Filled by hand, or from Nova.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// The host aggregates it is in.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub aggregates: BTreeSet<String>,
+    /// Its availability zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl Placement {
+    /// Whether nothing is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.aggregates.is_empty() && self.zone.is_none()
+    }
+}
+
+/// What targets can ask for of a node, beside its name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traits {
+    /// Its labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Where Nova has it.
+    #[serde(skip_serializing_if = "Placement::is_empty")]
+    pub placement: Placement,
+}
+
+/// Most patterns of one kind that a check may have.
 pub const MAX_PATTERNS: usize = 256;
 /// Longest pattern, in bytes; no node name is longer.
 pub const MAX_PATTERN_LENGTH: usize = 255;
@@ -40,15 +73,6 @@ impl Targets {
     pub fn validate(&self) -> Result<(), TargetsError> {
         TargetMatcher::new(self).map(|_| ())
     }
-
-    /// Whether a node of this name with these labels is meant. Compiles the patterns every time: where many nodes are
-    /// asked about, make one [`TargetMatcher`].
-    ///
-    /// # Errors
-    /// As [`Targets::validate`].
-    pub fn matches(&self, node: &NodeName, labels: &BTreeMap<String, String>) -> Result<bool, TargetsError> {
-        Ok(TargetMatcher::new(self)?.matches(node, labels))
-    }
 }
 
 /// Targets made ready to match many nodes.
@@ -56,6 +80,8 @@ impl Targets {
 pub struct TargetMatcher {
     targets: Targets,
     patterns: GlobSet,
+    aggregates: GlobSet,
+    zones: GlobSet,
 }
 
 impl TargetMatcher {
@@ -64,37 +90,61 @@ impl TargetMatcher {
     /// # Errors
     /// As [`Targets::validate`].
     pub fn new(targets: &Targets) -> Result<Self, TargetsError> {
-        if targets.patterns.len() > MAX_PATTERNS {
-            return Err(TargetsError::TooMany(targets.patterns.len()));
-        }
-        let mut set = GlobSetBuilder::new();
-        for pattern in &targets.patterns {
-            set.add(compile(pattern)?);
-        }
-        // Together they can exceed the size limit of the matcher although each alone does not.
-        let patterns = set.build().map_err(|error| fault("(all together)", &error.kind().to_string()))?;
-        Ok(Self { targets: targets.clone(), patterns })
+        Ok(Self {
+            targets: targets.clone(),
+            patterns: set(&targets.patterns, in_node_name)?,
+            // Nova lets these be called almost anything.
+            aggregates: set(&targets.aggregates, in_placement)?,
+            zones: set(&targets.zones, in_placement)?,
+        })
     }
 
-    /// Whether a node of this name with these labels is meant. Empty lists match nobody; labels match a node that
-    /// carries all of them, with exactly these values.
+    /// Whether a node of this name with these labels, in this place, is meant. Empty lists match nobody; labels match a
+    /// node that carries all of them, with exactly these values.
     #[must_use]
-    pub fn matches(&self, node: &NodeName, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, node: &NodeName, labels: &BTreeMap<String, String>, placement: &Placement) -> bool {
         let wanted = &self.targets.labels;
         self.targets.all
             || self.targets.nodes.contains(node)
             || self.patterns.is_match(node.as_str())
             || (!wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value)))
+            || placement.aggregates.iter().any(|aggregate| self.aggregates.is_match(aggregate))
+            || placement.zone.as_ref().is_some_and(|zone| self.zones.is_match(zone))
+    }
+
+    /// [`TargetMatcher::matches`], given all at once.
+    #[must_use]
+    pub fn means(&self, node: &NodeName, traits: &Traits) -> bool {
+        self.matches(node, &traits.labels, &traits.placement)
     }
 }
 
-fn compile(pattern: &str) -> Result<globset::Glob, TargetsError> {
+fn set(patterns: &BTreeSet<String>, allowed: fn(char) -> bool) -> Result<GlobSet, TargetsError> {
+    if patterns.len() > MAX_PATTERNS {
+        return Err(TargetsError::TooMany(patterns.len()));
+    }
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(compile(pattern, allowed)?);
+    }
+    // Together they can exceed the size limit of the matcher although each alone does not.
+    set.build().map_err(|error| fault("(all together)", &error.kind().to_string()))
+}
+
+fn in_node_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-*?[]{},!^".contains(c)
+}
+
+fn in_placement(c: char) -> bool {
+    c != '\\' && !c.is_control() && crate::text::display_safe(c.encode_utf8(&mut [0; 4])).chars().eq([c])
+}
+
+fn compile(pattern: &str, allowed: fn(char) -> bool) -> Result<globset::Glob, TargetsError> {
     if pattern.is_empty() || pattern.len() > MAX_PATTERN_LENGTH {
         return Err(fault(pattern, "it has to have 1 to 255 characters"));
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-*?[]{},!^".contains(c);
     if !pattern.chars().all(allowed) {
-        return Err(fault(pattern, "it holds a character that no node name has"));
+        return Err(fault(pattern, "it holds a character that no such name has"));
     }
     // Names are no paths and Nova compares them exactly, so nothing of a path's or a file system's meaning applies.
     GlobBuilder::new(pattern)

@@ -14,9 +14,45 @@ fn patterns(texts: &[&str]) -> Targets {
     Targets { patterns: texts.iter().map(|t| (*t).to_owned()).collect(), ..Targets::default() }
 }
 
+fn matcher(targets: &Targets) -> TargetMatcher {
+    TargetMatcher::new(targets).unwrap()
+}
+
+fn placed(aggregates: &[&str], zone: Option<&str>) -> Placement {
+    Placement { aggregates: aggregates.iter().map(|name| (*name).to_owned()).collect(), zone: zone.map(str::to_owned) }
+}
+
+#[test]
+fn aggregates_and_zones_are_matched_by_globs_whatever_they_are_called() {
+    let targets: Targets =
+        serde_json::from_value(serde_json::json!({ "aggregates": ["gpu-*", "rack 7/a"], "zones": ["eu-?"] })).unwrap();
+    let matcher = matcher(&targets);
+    let matches = |placement: Placement| matcher.matches(&node("n1"), &BTreeMap::new(), &placement);
+    assert!(matches(placed(&["other", "gpu-large"], None)) && matches(placed(&["rack 7/a"], Some("us"))));
+    assert!(matches(placed(&[], Some("eu-1"))));
+    assert!(
+        !matches(placed(&["GPU-large", "rack 7", "eu-1"], Some("gpu-large"))),
+        "each kind is compared with its own"
+    );
+    assert!(!matches(placed(&[], Some("eu-12"))) && !matches(Placement::default()));
+    let by_name = TargetMatcher::new(&patterns(&["eu-1"])).unwrap();
+    assert!(!by_name.matches(&node("n1"), &BTreeMap::new(), &placed(&["eu-1"], Some("eu-1"))));
+}
+
+#[test]
+fn globs_of_aggregates_that_no_name_can_match_are_refused() {
+    for bad in ["", "[", "a\\*", "\u{202e}x", "a\nb", &"x".repeat(256)] {
+        let targets = Targets { aggregates: [bad.to_owned()].into(), ..Targets::default() };
+        let error = targets.validate().expect_err(bad).to_string();
+        assert!(error.contains("wildcards") && !error.contains('\u{202e}'), "{error}");
+        let targets = Targets { zones: [bad.to_owned()].into(), ..Targets::default() };
+        assert!(targets.validate().is_err(), "{bad:?}");
+    }
+}
+
 #[test]
 fn empty_targets_match_nobody() {
-    assert!(!Targets::default().matches(&node("n1"), &labels(&[("a", "b")])).unwrap());
+    assert!(!matcher(&Targets::default()).matches(&node("n1"), &labels(&[("a", "b")]), &Placement::default()));
 }
 
 #[test]
@@ -27,7 +63,9 @@ fn any_list_that_matches_is_enough() {
         labels: labels(&[("zone", "a"), ("tier", "1")]),
         ..Targets::default()
     };
-    let matches = |name: &str, pairs: &[(&str, &str)]| targets.matches(&node(name), &labels(pairs)).unwrap();
+    let matcher = matcher(&targets);
+    let matches =
+        |name: &str, pairs: &[(&str, &str)]| matcher.matches(&node(name), &labels(pairs), &Placement::default());
     assert!(matches("n1", &[]));
     assert!(matches("gpu-7.example.org", &[]));
     assert!(matches("x", &[("zone", "a"), ("tier", "1"), ("more", "")]));
@@ -39,7 +77,8 @@ fn any_list_that_matches_is_enough() {
 #[test]
 fn a_pattern_covers_the_whole_name() {
     let targets = patterns(&["compute-[0-9]", "kvm{1,2}"]);
-    let matches = |name: &str| targets.matches(&node(name), &BTreeMap::new()).unwrap();
+    let matcher = matcher(&targets);
+    let matches = |name: &str| matcher.matches(&node(name), &BTreeMap::new(), &Placement::default());
     assert!(matches("compute-3") && matches("kvm2"));
     assert!(!matches("compute-33") && !matches("xcompute-3") && !matches("kvm3"));
 }

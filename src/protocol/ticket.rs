@@ -36,6 +36,39 @@ impl std::str::FromStr for RunOrder {
     }
 }
 
+/// A [`RunOrder`] as its text, for rows that hold many; read as its members, too, as earlier versions wrote it.
+pub mod run_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::RunOrder;
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Members(RunOrder),
+    }
+
+    /// Writes the text.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(order: &RunOrder, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(order)
+    }
+
+    /// Reads text or members.
+    ///
+    /// # Errors
+    /// Those of the deserializer, and where the text is no run id.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RunOrder, D::Error> {
+        match Either::deserialize(deserializer)? {
+            Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+            Either::Members(order) => Ok(order),
+        }
+    }
+}
+
 /// Most tickets one announcement of an adapter may name.
 pub const MAX_HOLDING: usize = 1000;
 

@@ -124,6 +124,7 @@ impl RpcClient {
     }
 
     fn signed(&self, target: &Target, method: &str, args: Map<String, Value>) -> Result<(Request, [u8; 32]), RpcError> {
+        self.identity.may_speak()?;
         let parts = RequestParts {
             exchange: &target.exchange,
             topic: &target.topic,

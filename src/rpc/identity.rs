@@ -1,12 +1,18 @@
 //! Who a role is on the bus, and whom it believes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::Clock;
+use serde::Serialize;
+
+use crate::clock::{Clock, Timestamp};
 use crate::names::DeploymentId;
-use crate::security::{RequestSigner, SharedTrustStore, SigningKey};
+use crate::rpc::RpcError;
+use crate::security::{DocumentKind, RequestSigner, SharedTrustStore, SignedDocument, SigningKey};
+use crate::store::lease::Tenure;
 
 /// A role's key and trust store.
+#[derive(Clone)]
 pub struct Identity {
     /// The cloud.
     pub deployment: DeploymentId,
@@ -20,6 +26,8 @@ pub struct Identity {
     pub unsigned_admin: bool,
     /// Time, for windows.
     pub clock: Arc<dyn Clock>,
+    /// The lease under which it speaks; `None` for whoever needs none. Without it nothing is signed.
+    tenure: Option<Tenure>,
 }
 
 impl Identity {
@@ -38,7 +46,46 @@ impl Identity {
             sender: sender.to_owned(),
             clock: clock.clone(),
         };
-        Self { deployment, signer, key, trust, unsigned_admin: false, clock }
+        Self { deployment, signer, key, trust, unsigned_admin: false, clock, tenure: None }
+    }
+
+    /// The same identity, which says something only while `tenure` certainly lasts. Whoever was paused finds out here, before
+    /// every signature, that another may be active by now.
+    #[must_use]
+    pub fn under(&self, tenure: &Tenure) -> Self {
+        Self { tenure: Some(tenure.clone()), ..self.clone() }
+    }
+
+    /// Whether anything may be said in this name at the moment.
+    ///
+    /// # Errors
+    /// [`crate::rpc::Kind::Unavailable`] when the lease is over, or may be.
+    pub fn may_speak(&self) -> Result<(), RpcError> {
+        match &self.tenure {
+            Some(tenure) if tenure.left().is_zero() => {
+                metrics::counter!("spice_role_withheld_total", "role" => tenure.role()).increment(1);
+                Err(RpcError::unavailable(format!(
+                    "this process may not speak for role {} now: another may have taken it over, or its database does not answer",
+                    tenure.role()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Signs a document, if anything may be said.
+    ///
+    /// # Errors
+    /// See [`Identity::may_speak`].
+    pub fn sign<T: Serialize>(&self, kind: DocumentKind, content: &T) -> Result<SignedDocument, RpcError> {
+        self.may_speak()?;
+        SignedDocument::sign(kind, content, &self.key).map_err(RpcError::internal)
+    }
+
+    /// Until when what is said at `now` may be believed: `most` after it, and not beyond the lease.
+    #[must_use]
+    pub fn not_after(&self, now: Timestamp, most: Duration) -> Timestamp {
+        now.plus(self.tenure.as_ref().map_or(most, |tenure| tenure.left().min(most)))
     }
 
     /// What keeps others from believing this identity, by our own trust store; theirs should say the same.

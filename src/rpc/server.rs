@@ -168,7 +168,12 @@ impl Secured {
         Ok(Admitted { method, caller, digest })
     }
 
+    /// The answer, signed if we may speak; otherwise nothing of it is told, and the refusal is not signed.
     fn reply(&self, incoming: &Incoming, digest: Option<[u8; 32]>, result: Result<Value, Failure>) -> Disposition {
+        let (digest, result) = match self.identity.may_speak() {
+            Ok(()) => (digest, result),
+            Err(error) => (None, Err(error.to_failure())),
+        };
         let mut reply = Reply { result, extras: Map::new() };
         if let Some(id) = &incoming.msg_id {
             let failure = reply.result.as_ref().err().map(failure_as_signed);
@@ -217,6 +222,14 @@ impl Refused {
 impl Dispatcher for Secured {
     async fn dispatch(&self, mut incoming: Incoming) -> Disposition {
         let is_work = matches!(self.topic, Topic::Adapter | Topic::Results | Topic::Events);
+        if let Err(error) = self.identity.may_speak() {
+            // Nothing was looked at: whoever is active by now gets it, or it comes again once the lease is renewed.
+            return if is_work {
+                Disposition::Retry(RETRY_WORK)
+            } else {
+                self.reply(&incoming, None, Err(error.to_failure()))
+            };
+        }
         let Admitted { method, caller, digest } = match self.admit(&incoming) {
             Ok(admitted) => admitted,
             Err(Refused { reason, failure, digest }) => {

@@ -35,7 +35,7 @@ pub enum CanonicalError {
     Syntax(String),
 }
 
-/// The canonical text (RFC 8785) of `value`, as the canonicaliser package writes it. [`Names`] says where `serde_json` writes the same.
+/// The canonical text (RFC 8785) of `value`, as the canonicaliser package writes it. `Names` says where `serde_json` writes the same.
 ///
 /// # Errors
 /// [`CanonicalError`] for numbers other than integers within ±[`MAX_INTEGER`], and for nesting beyond [`MAX_DEPTH`].

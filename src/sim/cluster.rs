@@ -6,9 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::provider::{Scripted, Truth};
 use super::{Dice, Life, boottime, note};
+use crate::app::leader::{self, Led, Start};
+use crate::app::needs::Vitals;
+use crate::bus::Bus;
 use crate::bus::simulated::Broker;
 use crate::clock::{Timestamp, VirtualClock};
 use crate::names::DeploymentId;
@@ -17,6 +21,8 @@ use crate::rpc::table::Topic;
 use crate::rpc::{Identity, Kind, RpcClient, RpcError};
 use crate::security::{SharedTrustStore, SigningKey, TrustStore, TrustedKey};
 use crate::store::Database;
+use crate::store::lease::Candidate;
+use crate::telemetry::health::Health;
 use crate::{adapter, checks, nodes, pool};
 
 /// When every story begins.
@@ -32,12 +38,13 @@ pub(super) enum Machine {
     SecondAdapter,
     Pool,
     /// A second Nodes on the same database.
-    Usurper,
+    Standby,
     Admin,
 }
 
 impl Machine {
-    pub(super) const ROLES: [Self; 5] = [Self::Checks, Self::Nodes, Self::Adapter, Self::SecondAdapter, Self::Pool];
+    pub(super) const ROLES: [Self; 6] =
+        [Self::Checks, Self::Nodes, Self::Standby, Self::Adapter, Self::SecondAdapter, Self::Pool];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,7 +53,7 @@ impl Machine {
             Self::Adapter => "adapter",
             Self::SecondAdapter => "adapter-2",
             Self::Pool => "pool",
-            Self::Usurper => "nodes-2",
+            Self::Standby => "nodes-2",
             Self::Admin => "admin",
         }
     }
@@ -55,7 +62,7 @@ impl Machine {
     fn sender(self) -> &'static str {
         match self {
             Self::SecondAdapter => "adapter",
-            Self::Usurper => "nodes",
+            Self::Standby => "nodes",
             other => other.name(),
         }
     }
@@ -63,7 +70,7 @@ impl Machine {
     fn role(self) -> &'static str {
         match self {
             Self::Checks => "checks",
-            Self::Nodes | Self::Usurper => "nodes",
+            Self::Nodes | Self::Standby => "nodes",
             Self::Adapter | Self::SecondAdapter => "adapter:scripted",
             Self::Pool => "reader",
             Self::Admin => "admin",
@@ -104,8 +111,7 @@ fn trust() -> Arc<SharedTrustStore> {
 
 /// A running role; dropped with its process.
 enum Running {
-    Nodes(#[allow(dead_code)] nodes::Running),
-    Checks(#[allow(dead_code)] checks::Running),
+    Led(Led),
     Adapter(#[allow(dead_code)] adapter::service::Running),
     Pool(#[allow(dead_code)] pool::Running),
 }
@@ -123,7 +129,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(dice: Dice, folder: PathBuf) -> Self {
-        let all = Machine::ROLES.into_iter().chain([Machine::Usurper, Machine::Admin]);
+        let all = Machine::ROLES.into_iter().chain([Machine::Admin]);
         Self {
             broker: Broker::new(dice.clone()),
             provider: Scripted { truth: Arc::new(Mutex::new(Truth::default())), dice },
@@ -180,33 +186,27 @@ impl Cluster {
         let life = Life::new(machine.name(), self.started);
         let bus = self.broker.join(&life);
         if let Some(before) = self.lives.insert(machine, life.clone()) {
-            self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&before.number());
+            let remains = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&before.number());
+            if let Some(Running::Led(led)) = remains {
+                tokio::spawn(led.stop());
+            }
         }
         let (identity, clock) = (self.identity(machine), self.clocks[&machine].clone());
         let (folder, provider, running) = (self.folder.clone(), self.provider.clone(), self.running.clone());
         let number = self.started;
         let server = machine.name().to_owned();
+        let (holder, health) = (format!("{server}:{number}"), Health::default().role(machine.name()));
         tokio::spawn(async move {
             let started = match machine {
-                Machine::Nodes | Machine::Usurper => {
-                    let database = open(&life, &folder, "nodes").await;
-                    let options = nodes::Options {
-                        notification_bus: bus.clone(),
-                        bus,
-                        identity,
-                        database,
-                        clock,
-                        server,
-                        publisher: None,
-                        heartbeat: HEARTBEAT,
-                        history: Duration::from_secs(3600),
-                    };
-                    Running::Nodes(nodes::start(options).await.unwrap())
+                Machine::Nodes | Machine::Standby => {
+                    let database = open(&life, &folder, "nodes");
+                    let start = nodes_under_lease(&bus, &identity, &database, &server);
+                    Running::Led(lead("nodes", (&bus, database, clock), &holder, start).await)
                 }
                 Machine::Checks => {
-                    let database = open(&life, &folder, "checks").await;
-                    let options = checks::Options { bus, identity, database, clock, server };
-                    Running::Checks(checks::start(options).await.unwrap())
+                    let database = open(&life, &folder, "checks");
+                    let start = checks_under_lease(&bus, &identity, &database, &server);
+                    Running::Led(lead("checks", (&bus, database, clock), &holder, start).await)
                 }
                 Machine::Adapter | Machine::SecondAdapter => {
                     let runner = adapter::service::wrap(Arc::new(provider), 4).unwrap();
@@ -218,6 +218,7 @@ impl Cluster {
                         runner,
                         batches: 4,
                         instance: server,
+                        health,
                     };
                     Running::Adapter(adapter::service::start(options).await.unwrap())
                 }
@@ -229,6 +230,7 @@ impl Cluster {
                         folder: folder.join("run"),
                         memory: folder.join("pool-cache.json"),
                         coalesce: Duration::from_millis(20),
+                        health,
                     };
                     Running::Pool(pool::start(options).await.unwrap())
                 }
@@ -242,6 +244,54 @@ impl Cluster {
     pub(super) fn person(&self, machine: Machine) -> Person {
         Person(RpcClient::new(self.broker.join(&Life::default()), self.identity(machine)))
     }
+}
+
+/// Leads a role or stands by for it, as the service does.
+async fn lead(
+    role: &'static str,
+    (bus, database, clock): (&Bus, Database, Arc<VirtualClock>),
+    holder: &str,
+    start: Start,
+) -> Led {
+    let vitals = Vitals::new(&Health::default(), role, bus, &database, CancellationToken::new());
+    let candidate = Candidate::new(role, holder.to_owned(), database.clone(), clock);
+    Led::begin(vitals, candidate, database, start).await.unwrap()
+}
+
+fn nodes_under_lease(bus: &Bus, identity: &Arc<Identity>, database: &Database, server: &str) -> Start {
+    let (bus, identity, database, server) = (bus.clone(), identity.clone(), database.clone(), server.to_owned());
+    Box::new(move |tenure, health| {
+        let options = nodes::Options {
+            notification_bus: bus.clone(),
+            bus: bus.clone(),
+            clock: identity.clock.clone(),
+            identity: identity.clone(),
+            database: database.clone(),
+            tenure,
+            server: server.clone(),
+            publisher: None,
+            heartbeat: HEARTBEAT,
+            history: Duration::from_secs(3600),
+            health,
+        };
+        Box::pin(async move { Ok(leader::Running::Nodes(nodes::start(options).await?)) })
+    })
+}
+
+fn checks_under_lease(bus: &Bus, identity: &Arc<Identity>, database: &Database, server: &str) -> Start {
+    let (bus, identity, database, server) = (bus.clone(), identity.clone(), database.clone(), server.to_owned());
+    Box::new(move |tenure, health| {
+        let options = checks::Options {
+            bus: bus.clone(),
+            clock: identity.clock.clone(),
+            identity: identity.clone(),
+            database: database.clone(),
+            tenure,
+            server: server.clone(),
+            health,
+        };
+        Box::pin(async move { Ok(leader::Running::Checks(checks::start(options).await?)) })
+    })
 }
 
 /// Somebody with a key.
@@ -273,7 +323,7 @@ impl Person {
     }
 }
 
-async fn open(life: &Life, folder: &std::path::Path, role: &str) -> Database {
+fn open(life: &Life, folder: &std::path::Path, role: &'static str) -> Database {
     let connection = format!("sqlite://{}/{role}.sqlite", folder.display());
     // It waits for nothing but the database, so it is over when it has been polled once.
     let opened = life.enter(|| super::block_on(Database::open(&connection, role)));

@@ -23,6 +23,7 @@ mod story;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
@@ -34,6 +35,8 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
+
+use crate::store::Kind;
 
 pub(crate) use life::Life;
 
@@ -82,6 +85,22 @@ pub(crate) async fn settled<F: Future>(answer: F) -> F::Output {
     block_on(tokio::task::unconstrained(answer))
 }
 
+/// Whether this thread simulates.
+pub(crate) fn is_simulated() -> bool {
+    boottime().is_some()
+}
+
+/// A statement whose time, the database's own, is the simulated one.
+pub(crate) fn dated(statement: Cow<'static, str>) -> Cow<'static, str> {
+    match boottime() {
+        Some(time) if statement.contains(Kind::Sqlite.now_ms()) => {
+            let now = cluster::BEGINNING.plus(time).0.to_string();
+            statement.replace(Kind::Sqlite.now_ms(), &now).into()
+        }
+        _ => statement,
+    }
+}
+
 /// Where the database library's own tasks run.
 fn elsewhere() -> &'static tokio::runtime::Handle {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
@@ -116,6 +135,10 @@ impl<T: DerefMut> DerefMut for Elsewhere<T> {
 impl Elsewhere<sqlx::Transaction<'static, sqlx::Any>> {
     pub(crate) async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.0.take().unwrap().commit().await
+    }
+
+    pub(crate) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        self.0.take().unwrap().rollback().await
     }
 }
 
@@ -160,6 +183,11 @@ impl Dice {
     /// A number below `limit`.
     pub(crate) fn below(&self, limit: u64) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..limit.max(1))
+    }
+
+    /// A place in something of this length.
+    pub(crate) fn index(&self, length: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(length).unwrap_or(0))).unwrap_or(0)
     }
 
     /// Whether something happens that does so `of_thousand` times in a thousand.

@@ -1,3 +1,4 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::story::{Plot, Told, tell};
@@ -8,6 +9,12 @@ fn environment(name: &str) -> Option<u64> {
 
 /// Long enough for several faults, short enough for thousands of stories.
 const TROUBLE: Duration = Duration::from_secs(300);
+
+/// How many stories every test run tells.
+const SEEDS: u64 = 40;
+
+/// After so many broken stories no further ones are told.
+const ENOUGH: usize = 20;
 
 fn plot(seed: u64) -> Plot {
     Plot { seed, trouble: TROUBLE }
@@ -41,30 +48,37 @@ fn the_same_seed_tells_the_same_story() {
     assert_ne!(tell(plot(3)).hash(), tell(plot(4)).hash());
 }
 
+/// The seeds of `SPICE_SIM_SEEDS=a..b`, or `SPICE_SIM_SEED=n`; otherwise those of every test run.
+fn seeds() -> std::ops::Range<u64> {
+    let range = std::env::var("SPICE_SIM_SEEDS").ok();
+    let range = range.and_then(|text| {
+        let (first, end) = text.split_once("..")?;
+        Some(first.parse().ok()?..end.parse().ok()?)
+    });
+    let one = environment("SPICE_SIM_SEED").map(|seed| seed..seed + 1);
+    one.or(range).unwrap_or(0..SEEDS)
+}
+
 #[test]
-fn whatever_goes_wrong_the_rules_hold() {
-    if let Some(seed) = environment("SPICE_SIM_SEED") {
-        let told = tell(plot(seed));
-        println!("{}", story(seed, &told));
-        assert!(told.broken.is_empty(), "{}", told.broken.join("\n"));
-        return;
-    }
-    let first = environment("SPICE_SIM_FIRST").unwrap_or(0);
-    let seeds = environment("SPICE_SIM_SEEDS").unwrap_or(40);
-    let next = std::sync::atomic::AtomicU64::new(first);
+fn many_stories_in_which_much_goes_wrong_and_the_rules_hold() {
+    let seeds = seeds();
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let began = std::time::Instant::now();
     let failed = std::sync::Mutex::new(Vec::new());
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    if seed >= first + seeds || failed.lock().unwrap().len() >= 20 {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= seeds.end || failed.lock().unwrap().len() >= ENOUGH {
                         return;
                     }
-                    let told = tell(plot(seed));
-                    if !told.broken.is_empty() {
-                        failed.lock().unwrap().push((seed, told));
+                    let story = tell(plot(seed));
+                    told.fetch_add(1, Ordering::SeqCst);
+                    if !story.broken.is_empty() {
+                        failed.lock().unwrap().push((seed, story));
                     }
                 }
             });
@@ -72,8 +86,9 @@ fn whatever_goes_wrong_the_rules_hold() {
     });
     let mut failed = failed.into_inner().unwrap();
     failed.sort_by_key(|(seed, _)| *seed);
-    let each = began.elapsed().as_millis() / u128::from(seeds.max(1));
-    println!("{seeds} stories from seed {first}, {each} ms each, {} broken", failed.len());
+    let (told, took) = (told.into_inner(), began.elapsed());
+    let each = took.as_millis() / u128::from(told.max(1));
+    println!("{told} stories of seeds {seeds:?} in {took:.0?}, {each} ms each, {} broken", failed.len());
     for (seed, told) in &failed {
         println!("seed {seed}: {}", told.broken.join("; "));
     }

@@ -46,14 +46,28 @@ struct Sighting {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Boots {
+    #[serde(skip_serializing_if = "is_zero")]
     count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
     changed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     seen: Vec<Sighting>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Boots {
     /// The source name of the node's agent; no check can have it.
     pub const AGENT: &'static str = "@agent";
+
+    /// Whether nothing was ever noticed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 
     /// How many changes of boot were noticed.
     #[must_use]

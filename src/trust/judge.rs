@@ -22,8 +22,10 @@ pub struct Verdict {
     /// Why.
     pub reason: Reason,
     /// True where an override, not the checks, made it trusted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overridden: bool,
     /// True where the pool accepts self reports and a pass that decides here is the node's own word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub self_reported: bool,
     /// When time alone will change this verdict, if nothing else does; never to `trusted`.
     pub next_change: Option<Timestamp>,

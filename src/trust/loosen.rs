@@ -179,7 +179,12 @@ fn covers(new: &Targets, old: &Targets) -> bool {
     let labels = |targets: &Targets| !targets.labels.is_empty();
     // Fewer labels asked for match more nodes.
     let labels_cover = !labels(old) || (labels(new) && new.labels.iter().all(|(k, v)| old.labels.get(k) == Some(v)));
-    !old.all && new.nodes.is_superset(&old.nodes) && new.patterns.is_superset(&old.patterns) && labels_cover
+    let placement = new.aggregates.is_superset(&old.aggregates) && new.zones.is_superset(&old.zones);
+    !old.all
+        && new.nodes.is_superset(&old.nodes)
+        && new.patterns.is_superset(&old.patterns)
+        && placement
+        && labels_cover
 }
 
 fn pool_loosens(old: &PoolPolicy, new: &PoolPolicy, found: &mut Vec<Loosening>) {

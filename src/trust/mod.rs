@@ -10,6 +10,7 @@
 //! | [`standing`] | what sticks to a node in a pool: distrust, releases, overrides |
 //! | [`mod@judge`] | the level of a node in a pool, now |
 //! | [`reason`] | why, as a sentence |
+//! | `outlook` | what would change a level, as a sentence |
 //! | [`node`] | all of it for one node: record a result, review, quarantine, release |
 //! | [`tombstone`] | what a deleted node leaves behind, and what a node registered again inherits |
 //! | [`revoked`] | what is left when a key that vouched turns out to be stolen |
@@ -55,6 +56,7 @@ pub mod judge;
 pub mod loosen;
 pub mod node;
 pub mod observation;
+mod outlook;
 pub mod reason;
 pub mod revoked;
 pub mod rules;

@@ -26,7 +26,7 @@ pub struct NodeFacts {
     /// The identity of this registration: anything that a machine of the same name does not share.
     pub identity: String,
     /// The boots seen.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Boots::is_nothing")]
     pub boots: Boots,
     /// Passes whose evidence is not newer are forgotten: the node was released or registered again then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::names::{CheckName, NodeName, PoolName};
-use crate::protocol::{CheckPolicy, Policy, PoolPolicy, Requirement, TargetMatcher, TargetsError};
+use crate::protocol::{CheckPolicy, Placement, Policy, PoolPolicy, Requirement, TargetMatcher, TargetsError};
 
 /// One check of the policy with its targets compiled.
 #[derive(Debug, Clone)]
@@ -63,9 +63,16 @@ impl Rules {
         &self.pools
     }
 
-    /// The checks that target a node. Costs one match per check of the policy: keep it while policy and labels stay.
+    /// The checks that target a node. Costs one match per check of the policy: keep it while policy, labels and
+    /// placement stay.
     #[must_use]
-    pub fn targeting(&self, node: &NodeName, labels: &BTreeMap<String, String>) -> Vec<CheckName> {
-        self.checks.values().filter(|r| r.targets.matches(node, labels)).map(|r| r.check.name.clone()).collect()
+    pub fn targeting(
+        &self,
+        node: &NodeName,
+        labels: &BTreeMap<String, String>,
+        placement: &Placement,
+    ) -> Vec<CheckName> {
+        let aimed = self.checks.values().filter(|rule| rule.targets.matches(node, labels, placement));
+        aimed.map(|rule| rule.check.name.clone()).collect()
     }
 }

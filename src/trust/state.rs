@@ -1,6 +1,8 @@
-//! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time.
+//! What is remembered of one check of one node. Bounded: it grows with `fail_after` and `recover_after`, not with time. Written with every
+//! result, so what is usual is left out.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ const CLOSED_KEPT: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// When its ticket was issued: when the run began.
     pub issued_at: Timestamp,
@@ -31,10 +34,10 @@ pub struct Pass {
     /// Under which boot of the node ([`super::Boots::count`]).
     pub boot: u32,
     /// Whether it is only the node's own word.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub own_word: bool,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
     /// Who reported it; nobody knows for one stored by a version that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,7 @@ pub struct Pass {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// When its ticket was issued.
     pub began_at: Timestamp,
@@ -55,7 +59,7 @@ pub struct Failure {
     /// Under which definition.
     pub generation: u32,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
 }
 
@@ -79,7 +83,7 @@ pub struct ClosedRun {
     /// How it ended.
     pub how: Closed,
     /// Whether another outcome came under the same key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub conflicted: bool,
 }
 
@@ -87,8 +91,10 @@ pub struct ClosedRun {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// Its run.
+    #[serde(with = "crate::protocol::run_text")]
     pub order: RunOrder,
     /// Which attempt of the run.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
     pub attempt: i64,
     /// The outcome that stands under this key.
     pub status: Status,
@@ -103,6 +109,7 @@ pub struct Shown {
     /// When it arrived.
     pub recorded_at: Timestamp,
     /// Whether it is only the node's own word.
+    #[serde(default, skip_serializing_if = "Not::not")]
     pub self_reported: bool,
 }
 
@@ -114,15 +121,35 @@ pub struct CheckState {
     pub(super) revision: i64,
     pub(super) generation: u32,
     pub(super) passes: Vec<Pass>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<Failure>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) failure_reason: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) closed: Vec<ClosedRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) closed_up_to: Option<RunOrder>,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(super) conflicts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shown: Option<Shown>,
     /// The keys of Checks under whose tickets anything was taken in, and when last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) tickets: BTreeMap<KeyId, Timestamp>,
+}
+
+fn first() -> i64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_first(attempt: &i64) -> bool {
+    *attempt == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl CheckState {

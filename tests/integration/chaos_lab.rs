@@ -208,6 +208,7 @@ impl Chaos {
         let runner = service::wrap(Arc::clone(&producer) as Arc<dyn Provider>, 4).unwrap();
         let bus = Bus::start(options, "adapter").unwrap();
         let adapter = service::start(service::Options {
+            health: spice::telemetry::health::Health::default().role("adapter"),
             agents: bus.clone(),
             bus,
             identity: cloud.identity("adapter-chaos"),

@@ -105,7 +105,10 @@ async fn every_fault_is_told_with_what_to_do_and_an_exit_code() {
     done(&cloud, &create).await;
     refused(&cloud, &create, 2, "already").await;
     refused(&cloud, &["check", "delete", "c"], 2, "--confirm").await;
-    done(&cloud, &["check", "delete", "c", "--confirm"]).await;
+    refused(&cloud, &["check", "delete", "c", "--confirm", "0123456789ab"], 2, "is not known").await;
+    let shown: Value =
+        serde_json::from_str(&done(&cloud, &["check", "delete", "c", "--dry-run", "-f", "json"]).await).unwrap();
+    done(&cloud, &["check", "delete", "c", "--confirm", shown["confirm"].as_str().unwrap()]).await;
     let adapter_key = cloud.state().join("keys/adapter-command.pem");
     refused(&cloud, &["--key", adapter_key.to_str().unwrap(), "node", "list"], 3, "role").await;
     refused(&cloud, &["--key", "/nowhere.pem", "node", "list"], 1, "/nowhere.pem").await;

@@ -93,12 +93,44 @@ impl Cloud {
         self.start_as(name, arguments, &url).await;
     }
 
-    /// Starts a process that reaches the bus in its own way, and waits until it serves.
+    /// Starts a process that reaches the bus in its own way, and waits until it serves: where the one before was killed, once its lease has run out.
     pub async fn start_as(&mut self, name: &str, arguments: &[&str], transport_url: &str) {
+        let roles: Vec<&str> = match arguments.iter().position(|argument| *argument == "--role") {
+            Some(at) => arguments[at + 1].split(',').collect(),
+            None => vec!["nodes", "checks"],
+        };
+        let led: Vec<&str> = roles.into_iter().filter(|role| matches!(*role, "nodes" | "checks")).collect();
+        let active = |cloud: &Self| led.iter().map(|role| cloud.times_active(name, role)).collect::<Vec<_>>();
+        let before = active(self);
+        self.start_beside(name, arguments, transport_url).await;
+        let all = async || active(self).iter().zip(&before).all(|(now, before)| now > before);
+        eventually(&format!("{name} is active"), all).await;
+    }
+
+    /// Starts a process and waits until it has started, be it as a standby.
+    pub async fn start_beside(&mut self, name: &str, arguments: &[&str], transport_url: &str) {
         let started_before = self.started(name);
         let child = self.spawn(name, arguments, transport_url);
         self.processes.insert(name.to_owned(), child);
         eventually(&format!("{name} has started"), async || self.started(name) > started_before).await;
+    }
+
+    /// Starts a process that stands by for others.
+    pub async fn start_standby(&mut self, name: &str, arguments: &[&str]) {
+        let url = self.lab.transport_url();
+        self.start_beside(name, arguments, &url).await;
+    }
+
+    /// How often a process has become active in a role.
+    pub fn times_active(&self, name: &str, role: &str) -> usize {
+        let role = format!("role=\"{role}\"");
+        self.logged(name).lines().filter(|line| line.contains("role is active") && line.contains(&role)).count()
+    }
+
+    /// SIGSTOP, SIGCONT and such.
+    pub fn signal(&self, name: &str, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.processes[name].id().unwrap()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// Starts a process that cannot start, and says what it wrote.
@@ -181,6 +213,16 @@ impl Cloud {
     /// Calls as the administrator.
     pub async fn try_admin(&self, topic: Topic, method: &str, args: Value) -> Result<Value, RpcError> {
         self.as_holder_of("admin").call(topic, method, object(args)).await
+    }
+
+    /// Changes what pools require, confirming what Checks says it would do.
+    pub async fn confirmed(&self, method: &str, args: Value) -> Value {
+        let mut asked = args.clone();
+        asked["dry_run"] = json!(true);
+        let preview = self.admin(Topic::Checks, method, asked).await;
+        let mut confirmed = args;
+        confirmed["confirm"] = preview["confirm"].clone();
+        self.admin(Topic::Checks, method, confirmed).await
     }
 
     /// Registers `node-1` to `node-COUNT`.

@@ -7,6 +7,7 @@ use spice::rpc::table::Topic;
 
 use crate::cloud::Cloud;
 use crate::lab::eventually;
+use crate::lab_mariadb::Fresh;
 
 fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -42,8 +43,22 @@ async fn with_one_process_each_a_compromised_node_leaves_the_pool_and_returns() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_mariadb_a_compromised_node_leaves_the_pool_and_returns() {
+    let database = Fresh::new().await.configuration();
+    a_compromised_node_leaves_the_pool_and_returns_when_it_passes_again(Cloud::one_process_each(&database).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_and_restart_loses_no_registration_result_or_distrust() {
-    let mut cloud = Cloud::in_one_process("").await;
+    a_kill_and_restart_loses_nothing(Cloud::in_one_process("").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_mariadb_a_kill_and_restart_loses_no_registration_result_or_distrust() {
+    a_kill_and_restart_loses_nothing(Cloud::in_one_process(&Fresh::new().await.configuration()).await).await;
+}
+
+async fn a_kill_and_restart_loses_nothing(mut cloud: Cloud) {
     cloud.register_nodes(5).await;
     cloud.oat.order(json!({ "level": { "node-2": "untrusted" } })).await;
     cloud.register_attestation("1h", 7200).await;

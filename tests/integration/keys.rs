@@ -168,8 +168,7 @@ async fn a_revocation_made_while_nodes_was_away_is_honoured_at_its_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_key_of_checks_voids_the_policy_until_checks_has_another() {
     let mut cloud = cloud_with_a_compromised_node().await;
-    let set = json!({ "name": "default", "mode": "observe", "confirm": true });
-    cloud.admin(Topic::Checks, "pool_update", set).await;
+    cloud.confirmed("pool_update", json!({ "name": "default", "mode": "observe" })).await;
     eventually("the mode is in the file", async || cloud.pool_header()["pools"][0]["mode"] == "observe").await;
     spicectl(&cloud, &["key", "revoke", "checks", "--since", "1h"]).await;
     cloud.await_in_file("node-2", '-').await;

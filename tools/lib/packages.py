@@ -21,10 +21,15 @@ POLICY_TEXT = "#!/bin/sh\n# Left by an interrupted tools/lib/packages.py of SPIC
 # Whether what a package brings is there already, from wherever it came.
 PRESENT = {
     "build-essential": lambda: bool(shutil.which("cc")) and os.path.exists("/usr/include/stdio.h"),
+    "mariadb-server": lambda: bool(
+        shutil.which("mariadbd", path="/usr/sbin:/usr/bin") and shutil.which("mariadb-install-db")
+    ),
     "monitoring-plugins-basic": lambda: os.path.exists("/usr/lib/nagios/plugins/check_dummy"),
     "openssl": lambda: bool(shutil.which("openssl")),
+    "prometheus": lambda: bool(shutil.which("promtool")),
     "python3-venv": lambda: bool(importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")),
     "rabbitmq-server": lambda: bool(glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")),
+    "systemd": lambda: bool(shutil.which("systemd-analyze")),
 }
 
 

@@ -37,6 +37,9 @@ impl Action {
     }
 }
 
+/// What may have to be confirmed.
+const LOOSENING: [&str; 5] = ["check_update", "check_delete", "profile_update", "pool_update", "pool_delete"];
+
 /// One thing and what is done to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -57,13 +60,23 @@ impl Step {
         self.call.as_ref().map(|(_, _, arguments)| arguments)
     }
 
-    /// Does it.
-    pub async fn carry_out(&self, session: &Session) -> Result<(), CliError> {
-        match &self.call {
-            Some((Topic::Nodes, method, args)) => session.nodes(method, args.clone()).await.map(drop),
-            Some((_, method, args)) => session.checks(method, args.clone()).await.map(drop),
-            None => Ok(()),
+    /// Does it; where that loosens a pool, by one of the ids that were `confirmed`.
+    pub async fn carry_out(&self, session: &Session, confirmed: &[String]) -> Result<(), CliError> {
+        let (method, args) = match &self.call {
+            Some((Topic::Nodes, method, args)) => return session.nodes(method, args.clone()).await.map(drop),
+            Some((_, method, args)) => (*method, args),
+            None => return Ok(()),
+        };
+        let mut outcome = session.checks(method, args.clone()).await.map(drop);
+        for id in confirmed.iter().filter(|_| LOOSENING.contains(&method)) {
+            if !matches!(&outcome, Err(error) if error.exit == Exit::Refused) {
+                break;
+            }
+            let mut args = args.clone();
+            args["confirm"] = json!(id);
+            outcome = session.checks(method, args).await.map(drop);
         }
+        outcome
     }
 }
 
@@ -110,16 +123,13 @@ fn by_name(rows: &[Value]) -> BTreeMap<String, Value> {
 }
 
 /// What has to be done, in an order in which it can be done.
-///
-/// # Errors
-/// A pool that does not exist: pools are not made by a file.
-pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool) -> Result<Vec<Step>, CliError> {
+#[must_use]
+pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     for profile in wanted.profiles.iter().flatten() {
         let whole = json!(profile);
         let call = |changes: Map<String, Value>| {
-            let changes = with(changes, &[("name", json!(profile.name)), ("confirm", json!(confirm))]);
-            (Topic::Checks, "profile_update", changes)
+            (Topic::Checks, "profile_update", with(changes, &[("name", json!(profile.name))]))
         };
         let create = (Topic::Checks, "profile_create", whole.clone());
         steps.push(step(
@@ -132,13 +142,10 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
         ));
     }
     for pool in wanted.pools.iter().flatten() {
-        let Some(there) = current.pools.get(pool.name.as_str()) else {
-            let known = current.pools.keys().cloned().collect::<Vec<_>>().join(", ");
-            let message = format!("there is no pool named {}; known are: {known}", pool.name);
-            return Err(CliError { exit: Exit::Refused, message, hint: None });
-        };
-        let mut there = there.clone();
-        there["max_silence_s"] = json!(there.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
+        let there = current.pools.get(pool.name.as_str()).cloned().map(|mut there| {
+            there["max_silence_s"] = json!(there.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
+            there
+        });
         let given = json!({
             "mode": pool.mode,
             "max_silence_s": pool.max_silence_s,
@@ -151,23 +158,28 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
             .filter(|(_, value)| !value.is_null())
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
-        let call = |changes: Map<String, Value>| {
-            let args = with(changes, &[("name", json!(pool.name)), ("confirm", json!(confirm))]);
-            (Topic::Checks, "pool_update", args)
-        };
-        let none = (Topic::Checks, "pool_update", Value::Null);
-        steps.push(step("pool", pool.name.as_str(), Some(&there), Value::Object(given), none, call));
+        let call =
+            |changes: Map<String, Value>| (Topic::Checks, "pool_update", with(changes, &[("name", json!(pool.name))]));
+        let create = (Topic::Checks, "pool_create", with(given.clone(), &[("name", json!(pool.name))]));
+        steps.push(step("pool", pool.name.as_str(), there.as_ref(), Value::Object(given), create, call));
     }
     for node in wanted.nodes.iter().flatten() {
-        let mut create = json!({ "name": node.name, "labels": node.labels });
+        let mut traits = json!({ "labels": node.labels });
+        if let Some(aggregates) = &node.aggregates {
+            traits["aggregates"] = json!(aggregates);
+        }
+        if let Some(zone) = &node.zone {
+            traits["zone"] = json!(zone);
+        }
+        let mut create = traits.clone();
+        create["name"] = json!(node.name);
         if let Some(identity) = &node.identity {
             create["identity"] = json!(identity);
         }
         let call =
             |changes: Map<String, Value>| (Topic::Nodes, "node_update", with(changes, &[("name", json!(node.name))]));
         let there = current.nodes.get(node.name.as_str());
-        let labels = json!({ "labels": node.labels });
-        steps.push(step("node", node.name.as_str(), there, labels, (Topic::Nodes, "node_create", create), call));
+        steps.push(step("node", node.name.as_str(), there, traits, (Topic::Nodes, "node_create", create), call));
     }
     for (check, missing_allowed) in wanted.checks.iter().flatten() {
         let members = decided(&json!(check));
@@ -176,7 +188,7 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
         let mut whole = with(members.clone(), allowed);
         whole["name"] = json!(check.name);
         let call = |changes: Map<String, Value>| {
-            let args = json!({ "name": check.name, "changes": with(changes, allowed), "confirm": confirm });
+            let args = json!({ "name": check.name, "changes": with(changes, allowed) });
             (Topic::Checks, "check_update", args)
         };
         let create = (Topic::Checks, "check_create", json!({ "check": whole }));
@@ -184,9 +196,9 @@ pub fn plan(wanted: &Definitions, current: &Current, confirm: bool, prune: bool)
         steps.push(step("check", check.name.as_str(), there, Value::Object(members), create, call));
     }
     if prune {
-        steps.extend(unwanted(wanted, current, confirm));
+        steps.extend(unwanted(wanted, current));
     }
-    Ok(steps)
+    steps
 }
 
 type Call = (Topic, &'static str, Value);
@@ -229,24 +241,25 @@ fn with(mut members: Map<String, Value>, more: &[(&str, Value)]) -> Value {
     Value::Object(members)
 }
 
-/// What a section of the file does not name; checks first, since they use profiles.
-fn unwanted(wanted: &Definitions, current: &Current, confirm: bool) -> Vec<Step> {
+/// What a section of the file does not name; checks first, since they use profiles and pools.
+fn unwanted(wanted: &Definitions, current: &Current) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut delete =
-        |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method, sure: bool| {
-            let Some(named) = named else { return };
-            for name in there.keys().filter(|name| !named.contains(name.as_str())) {
-                let args = if sure { json!({ "name": name, "confirm": confirm }) } else { json!({ "name": name }) };
-                let call = Some((topic, method, args));
-                steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
-            }
-        };
+    let mut delete = |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method| {
+        let Some(named) = named else { return };
+        for name in there.keys().filter(|name| !named.contains(name.as_str())) {
+            let call = Some((topic, method, json!({ "name": name })));
+            steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
+        }
+    };
     let checks = wanted.checks.as_ref().map(|all| all.iter().map(|(check, _)| check.name.as_str()).collect());
-    delete("check", checks, &current.checks, Topic::Checks, "check_delete", true);
+    delete("check", checks, &current.checks, Topic::Checks, "check_delete");
     let profiles = wanted.profiles.as_ref().map(|all| all.iter().map(|profile| profile.name.as_str()).collect());
-    delete("profile", profiles, &current.profiles, Topic::Checks, "profile_delete", false);
+    delete("profile", profiles, &current.profiles, Topic::Checks, "profile_delete");
+    // Pool default is always there.
+    let pools = wanted.pools.as_ref().map(|all| all.iter().map(|pool| pool.name.as_str()).chain(["default"]).collect());
+    delete("pool", pools, &current.pools, Topic::Checks, "pool_delete");
     let nodes = wanted.nodes.as_ref().map(|all| all.iter().map(|node| node.name.as_str()).collect());
-    delete("node", nodes, &current.nodes, Topic::Nodes, "node_delete", false);
+    delete("node", nodes, &current.nodes, Topic::Nodes, "node_delete");
     steps
 }
 

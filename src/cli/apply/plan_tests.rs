@@ -53,7 +53,7 @@ fn actions(steps: &[Step]) -> Vec<(Action, &str, &str)> {
 #[test]
 fn what_a_check_needs_is_made_before_it_and_a_second_time_everything_is_left() {
     let wanted = wanted(FILE);
-    let steps = plan(&wanted, &empty_service(), false, false).unwrap();
+    let steps = plan(&wanted, &empty_service(), false);
     let expected = [
         (Action::Create, "profile", "p"),
         (Action::Change, "pool", "default"),
@@ -63,36 +63,44 @@ fn what_a_check_needs_is_made_before_it_and_a_second_time_everything_is_left() {
     ];
     assert_eq!(actions(&steps), expected);
     assert_eq!(steps[1].changes, ["mode: enforce -> soft"]);
-    let again = plan(&wanted, &after(&steps, empty_service()), false, true).unwrap();
+    let again = plan(&wanted, &after(&steps, empty_service()), true);
     assert!(again.iter().all(|step| step.action == Action::Leave && step.call.is_none()), "{again:?}");
 }
 
 #[test]
 fn only_what_differs_is_sent() {
-    let there = after(&plan(&wanted(FILE), &empty_service(), false, false).unwrap(), empty_service());
-    let steps = plan(&wanted(&FILE.replace("{n: 1}", "{n: 2}").replace("r1", "r2")), &there, true, false).unwrap();
+    let there = after(&plan(&wanted(FILE), &empty_service(), false), empty_service());
+    let steps = plan(&wanted(&FILE.replace("{n: 1}", "{n: 2}").replace("r1", "r2")), &there, false);
     let changed: Vec<&Step> = steps.iter().filter(|step| step.action == Action::Change).collect();
     assert_eq!(changed.len(), 2);
     assert_eq!(changed[0].arguments(), Some(&json!({"name": "n1", "labels": {"rack": "r2"}})));
-    let expected = json!({"name": "boot", "changes": {"parameters": {"n": 2}}, "confirm": true});
+    let expected = json!({"name": "boot", "changes": {"parameters": {"n": 2}}});
     assert_eq!(changed[1].arguments(), Some(&expected));
 }
 
 #[test]
 fn nothing_is_deleted_unless_asked_and_then_only_in_sections_of_the_file() {
-    let there = || after(&plan(&wanted(FILE), &empty_service(), false, false).unwrap(), empty_service());
+    let there = || after(&plan(&wanted(FILE), &empty_service(), false), empty_service());
     let without_check = wanted("checks: []\n");
-    assert!(plan(&without_check, &there(), false, false).unwrap().is_empty());
-    let steps = plan(&without_check, &there(), false, true).unwrap();
+    assert!(plan(&without_check, &there(), false).is_empty());
+    let steps = plan(&without_check, &there(), true);
     assert_eq!(actions(&steps), [(Action::Delete, "check", "boot")]);
     let nothing_at_all = wanted("checks: []\nprofiles: []\nnodes: []\n");
-    let steps = plan(&nothing_at_all, &there(), true, true).unwrap();
+    let steps = plan(&nothing_at_all, &there(), true);
     assert_eq!(actions(&steps)[..2], [(Action::Delete, "check", "boot"), (Action::Delete, "profile", "p")]);
 }
 
 #[test]
-fn a_pool_that_is_not_there_is_refused_before_anything_is_done() {
-    let error = plan(&wanted("pools: [{name: gold}]"), &empty_service(), false, false).unwrap_err();
-    assert_eq!(error.exit, Exit::Refused);
-    assert!(error.message.contains("known are: default"), "{}", error.message);
+fn pools_are_made_before_the_checks_that_name_them_and_go_after_those_that_did() {
+    let file = FILE.replace("mode: soft}]", "mode: soft}, {name: gold, max_silence_s: 60}]");
+    let steps = plan(&wanted(&file), &empty_service(), false);
+    let at = |kind: &str, name: &str| steps.iter().position(|step| (step.kind, step.name.as_str()) == (kind, name));
+    assert!(at("pool", "gold").unwrap() < at("check", "boot").unwrap());
+    let gold = &steps[at("pool", "gold").unwrap()];
+    assert_eq!((gold.action, gold.arguments()), (Action::Create, Some(&json!({"name": "gold", "max_silence_s": 60}))));
+    let there = after(&steps, empty_service());
+    assert!(plan(&wanted(&file), &there, true).iter().all(|step| step.action == Action::Leave));
+    let steps = plan(&wanted("checks: []\npools: []\n"), &there, true);
+    let expected = [(Action::Delete, "check", "boot"), (Action::Delete, "pool", "gold")];
+    assert_eq!(actions(&steps), expected, "pool default stays");
 }

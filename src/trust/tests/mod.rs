@@ -12,6 +12,7 @@ mod oracle;
 mod recovery;
 mod registration;
 mod revocation;
+mod stored;
 
 use std::collections::BTreeMap;
 
@@ -151,7 +152,8 @@ impl Story {
 
     fn verdict_in(&mut self, pool: &str) -> Verdict {
         let rules = self.rules();
-        let targeting = rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new());
+        let targeting =
+            rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new(), &crate::protocol::Placement::default());
         self.node
             .review(&rules, &targeting, self.now)
             .verdicts
@@ -170,7 +172,8 @@ impl Story {
     /// Judged by `judge` alone, with nothing settled.
     fn unsettled(&self) -> Verdict {
         let rules = self.rules();
-        let names = rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new());
+        let names =
+            rules.targeting(&NodeName::new("n1").unwrap(), &BTreeMap::new(), &crate::protocol::Placement::default());
         let none = Standing::default();
         let standing = self.node.standings.get("default").map_or(&none, |standing| standing.as_ref());
         let targeting = names.iter().filter_map(|name| rules.check(name));

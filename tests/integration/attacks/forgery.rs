@@ -55,14 +55,19 @@ async fn made_up_calls_are_refused_and_counted() {
     let before = status().await;
     let checks = Forger::in_the_name_of(&cloud, "checks");
     let policy = SignedDocument::sign(DocumentKind::Policy, &json!({ "number": 99 }), checks.key()).unwrap();
-    let loosened = json!({ "name": "attestation", "changes": { "pools": {} }, "confirm": true });
+    let loosened = json!({ "name": "attestation", "changes": { "pools": {} }, "confirm": "0123456789ab" });
     let calls = [
         ("admin", Topic::Nodes, "node_release", json!({ "name": "node-1", "reason": "trust me" })),
         ("admin", Topic::Nodes, "node_override", json!({ "name": "node-1", "hours": 72, "reason": "trust me" })),
         ("admin", Topic::Nodes, "node_delete", json!({ "name": "node-1" })),
         ("admin", Topic::Nodes, "node_list", json!({})),
         ("admin", Topic::Checks, "check_update", loosened),
-        ("admin", Topic::Checks, "pool_update", json!({ "name": "default", "mode": "observe", "confirm": true })),
+        (
+            "admin",
+            Topic::Checks,
+            "pool_update",
+            json!({ "name": "default", "mode": "observe", "confirm": "0123456789ab" }),
+        ),
         ("checks", Topic::Nodes, "policy_publish", json!({ "document": policy })),
         (
             "adapter-command",

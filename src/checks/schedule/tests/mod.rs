@@ -8,6 +8,7 @@ mod json;
 mod oracle;
 mod slots;
 mod splay;
+mod year;
 
 use chrono::{DateTime, Utc};
 

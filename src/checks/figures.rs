@@ -1,0 +1,70 @@
+//! What an operator wants to know of the schedules: counted every few seconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::checks::{Checks, State};
+use crate::clock::Timestamp;
+use crate::names::CheckName;
+use crate::telemetry::health;
+
+/// How often it is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Counts every few seconds, until `stop`.
+pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
+    // What was told once is told to be nothing when it is gone.
+    let mut told: (BTreeSet<String>, BTreeSet<String>) = Default::default();
+    loop {
+        health::turn();
+        checks.count(&mut told).await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
+}
+
+impl Checks {
+    async fn count(&self, (told_checks, told_adapters): &mut (BTreeSet<String>, BTreeSet<String>)) {
+        let state = self.state.lock().await;
+        let now = self.now();
+        metrics::gauge!("spice_checks_outstanding").set(state.runs.outstanding() as f64);
+        metrics::gauge!("spice_checks_late").set(state.late(now.utc) as f64);
+        let behind: BTreeMap<String, Duration> =
+            state.behind(now.utc).map(|(check, behind)| (check.to_string(), behind)).collect();
+        let alive: BTreeMap<String, usize> =
+            state.adapters.alive(now.monotonic).map(|(adapter, alive)| (adapter.to_owned(), alive)).collect();
+        drop(state);
+        for check in behind.keys().chain(told_checks.iter()) {
+            let behind = behind.get(check).copied().unwrap_or_default();
+            metrics::gauge!("spice_checks_behind_seconds", "check" => check.clone()).set(behind.as_secs_f64());
+        }
+        for adapter in alive.keys().chain(told_adapters.iter()) {
+            let alive = alive.get(adapter).copied().unwrap_or_default();
+            metrics::gauge!("spice_checks_adapters_alive", "adapter" => adapter.clone()).set(alive as f64);
+        }
+        *told_checks = behind.into_keys().collect();
+        *told_adapters = alive.into_keys().collect();
+    }
+}
+
+impl State {
+    /// How many results are awaited although their deadline is over.
+    pub(super) fn late(&self, now: Timestamp) -> usize {
+        self.runs.batches().filter(|batch| now >= batch.deadline).map(|batch| batch.awaited.len()).sum()
+    }
+
+    /// By how much each enabled check's next slot is overdue; nothing where the schedule is kept.
+    pub(super) fn behind(&self, now: Timestamp) -> impl Iterator<Item = (&CheckName, Duration)> {
+        self.registry.checks.values().filter(|check| check.enabled).filter_map(move |check| {
+            let last = self.anchor(check);
+            let next = self.registry.schedule_of(check).ok()?.next_after(last, last);
+            Some((&check.name, next.map_or(Duration::ZERO, |next| now.since(next))))
+        })
+    }
+}

@@ -301,17 +301,39 @@ pub(super) struct Person(RpcClient);
 impl Person {
     /// Asks until there is an answer: done, or refused.
     pub(super) async fn insist(&self, topic: Topic, method: &str, args: Value) -> bool {
+        self.ask(topic, method, args).await.is_ok()
+    }
+
+    /// Has a change of definitions shown, and confirms what was shown.
+    pub(super) async fn confirm(&self, method: &str, args: Value) -> bool {
+        loop {
+            let mut shown = args.clone();
+            shown["dry_run"] = json!(true);
+            let Ok(shown) = self.ask(Topic::Checks, method, shown).await else { return false };
+            let mut confirmed = args.clone();
+            if shown["confirm"].is_string() {
+                confirmed["confirm"] = shown["confirm"].clone();
+            }
+            match self.ask(Topic::Checks, method, confirmed).await {
+                Ok(_) => return true,
+                // Others were quicker, or more would be raised by now.
+                Err(RpcError { kind: Kind::Conflict, .. }) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    async fn ask(&self, topic: Topic, method: &str, args: Value) -> Result<Value, RpcError> {
         loop {
             let args: Map<String, Value> = args.as_object().cloned().unwrap_or_default();
             let answer = self.0.call_within(topic, method, args, Duration::from_secs(5)).await;
             let said = answer.as_ref().err().map_or("done".to_owned(), |error| format!("{:?}", error.kind));
             note(&format!("admin: {method}: {said}"));
             match answer {
-                Ok(_) => return true,
                 Err(RpcError { kind: Kind::Unavailable | Kind::Unauthorized | Kind::Internal, .. }) => {
                     tokio::time::sleep(Duration::from_secs(2)).await;
                 }
-                Err(_) => return false,
+                answer => return answer,
             }
         }
     }

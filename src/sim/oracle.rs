@@ -137,15 +137,14 @@ impl Oracle {
             false => MAX_SILENCE + Duration::from_secs(15),
         };
         let truth = self.provider.truth();
-        let verdicts: Vec<Verdict> = truth.verdicts.clone();
-        drop(truth);
+        let (verdicts, asked) = (&truth.verdicts, &truth.asked);
         for (node, taken) in &view.levels {
             let Some(fact) = facts.nodes.get(node).cloned() else {
                 self.breaks(facts, 3, &format!("{node} was never registered"));
                 continue;
             };
             let steady = !fact.changing && t > fact.changed + grace;
-            if steady && !fact.registered {
+            if steady && !fact.registered && !view.silent {
                 self.breaks(facts, 3, &format!("{node} was deleted and is in the pool"));
             }
             let fails = verdicts.iter().any(|verdict| verdict.node == *node && verdict.status == Status::Fail);
@@ -154,7 +153,7 @@ impl Oracle {
                     if steady && fact.quarantined {
                         self.breaks(facts, 1, &format!("{node} is in quarantine and trusted"));
                     }
-                    for why in untrustworthy(facts, &verdicts, node, t, grace) {
+                    for why in untrustworthy(facts, verdicts, node, t, grace) {
                         self.breaks(facts, 1, &why);
                     }
                 }
@@ -176,8 +175,7 @@ impl Oracle {
                 _ => {}
             }
         }
-        let asked = self.provider.truth().asked.clone();
-        self.storms(facts, &asked, t);
+        self.storms(facts, asked, t);
     }
 
     /// Nothing runs more often than it has reason to.

@@ -136,8 +136,10 @@ impl Story {
     async fn set_up(&mut self) {
         sleep(Duration::from_secs(4)).await;
         let silence = MAX_SILENCE.as_secs();
-        let pool = json!({ "name": "default", "max_silence_s": silence, "confirm": true });
-        self.admin.insist(Topic::Checks, "pool_update", pool).await;
+        let pool = json!({ "name": "default", "max_silence_s": silence });
+        if !self.admin.confirm("pool_update", pool).await {
+            self.oracle.broken(0, "the pool could not be changed");
+        }
         let checks = 1 + self.dice.below(2);
         for number in 1..=checks {
             let name = format!("c{number}");
@@ -373,8 +375,8 @@ impl Story {
                 5 => {
                     let rule = oracle.facts().checks.get(&check).map_or(1, |fact| fact.rule) + 1;
                     let changes = json!({ "parameters": { "rule": rule } });
-                    let asked = json!({ "name": check, "changes": changes, "confirm": true });
-                    if admin.insist(Topic::Checks, "check_update", asked).await
+                    let asked = json!({ "name": check, "changes": changes });
+                    if admin.confirm("check_update", asked).await
                         && let Some(fact) = oracle.facts().checks.get_mut(&check)
                     {
                         fact.rule = rule;
@@ -382,8 +384,8 @@ impl Story {
                 }
                 6 | 7 => {
                     let enabled = dice.chance(500);
-                    let asked = json!({ "name": check, "changes": { "enabled": enabled }, "confirm": true });
-                    if admin.insist(Topic::Checks, "check_update", asked).await
+                    let asked = json!({ "name": check, "changes": { "enabled": enabled } });
+                    if admin.confirm("check_update", asked).await
                         && let Some(fact) = oracle.facts().checks.get_mut(&check)
                     {
                         fact.enabled = enabled;

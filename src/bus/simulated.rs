@@ -282,6 +282,7 @@ impl Broker {
         sleep(self.dice.millis(1, 6)).await;
         let mut redelivered = message.redelivered;
         loop {
+            consumer.life.running().await;
             if !consumer.is_up() || !self.is_held(&queue, token) {
                 return;
             }
@@ -339,6 +340,7 @@ impl Broker {
     ) {
         let Some(slot) = slot else { return };
         sleep(self.dice.millis(1, 6)).await;
+        consumer.life.running().await;
         let lost = self.state().weather.lost;
         if self.dice.chance(lost) || !consumer.is_up() || self.state().down {
             return;
@@ -365,6 +367,7 @@ impl Broker {
                 let delay = self.latency(weather);
                 tokio::spawn(async move {
                     sleep(delay).await;
+                    consumer.life.running().await;
                     if !consumer.is_up() || broker.state().down {
                         return;
                     }

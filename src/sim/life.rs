@@ -4,6 +4,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a paused process looks whether it goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 thread_local! {
     static CURRENT: RefCell<Life> = const { RefCell::new(Life(None)) };
@@ -18,6 +22,7 @@ struct Inner {
     number: u64,
     dead: AtomicBool,
     cut: AtomicBool,
+    paused: AtomicBool,
     /// After so many further steps it dies; negative: not.
     fuse: AtomicI64,
     on_death: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
@@ -36,6 +41,7 @@ impl Life {
             number,
             dead: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             fuse: AtomicI64::new(-1),
             on_death: Mutex::default(),
         })))
@@ -73,6 +79,21 @@ impl Life {
     pub(crate) fn set_cut(&self, cut: bool) {
         if let Some(inner) = &self.0 {
             inner.cut.store(cut, Ordering::SeqCst);
+        }
+    }
+
+    /// Stops it as SIGSTOP does, or lets it go on: what it was about to do then happens late.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        super::note(&format!("{} {}", self.name(), if paused { "is paused" } else { "goes on" }));
+        if let Some(inner) = &self.0 {
+            inner.paused.store(paused, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until it is not paused.
+    pub(crate) async fn running(&self) {
+        while self.0.as_ref().is_some_and(|inner| inner.paused.load(Ordering::SeqCst)) {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -114,8 +135,9 @@ impl Life {
         self.is_dead()
     }
 
-    /// [`Life::burns`], and then it never goes on.
+    /// [`Life::burns`], and then it never goes on; or it does so late.
     pub(crate) async fn step(&self, point: &'static str) {
+        self.running().await;
         if self.burns(point) {
             std::future::pending::<()>().await;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::cluster::BEGINNING;
 use super::provider::{Scripted, Verdict};
 use super::reader::{Taken, View};
 use super::{boottime, note};
@@ -57,6 +58,8 @@ struct Stored {
     rule: i64,
     /// When the node was asked.
     asked: Duration,
+    /// It came before its run was over.
+    in_time: bool,
 }
 
 #[derive(Default)]
@@ -98,6 +101,8 @@ impl Oracle {
         let args = message.get("args").cloned().unwrap_or_default();
         let ticket = args["ticket"]["body"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
         let check = ticket.as_ref().and_then(|ticket| ticket["check"].as_str()).unwrap_or_default().to_owned();
+        let deadline = ticket.as_ref().and_then(|ticket| ticket["deadline"].as_i64()).unwrap_or_default();
+        let in_time = BEGINNING.plus(now()).0 < deadline;
         for result in args["results"].as_array().into_iter().flatten() {
             let node = result["node"].as_str().unwrap_or_default().to_owned();
             let Ok(status) = serde_json::from_value::<Status>(result["status"].clone()) else { continue };
@@ -109,7 +114,9 @@ impl Oracle {
                 continue;
             }
             let (rule, asked) = (verdict.rule, verdict.asked);
-            self.facts().stored.push(Stored { check: check.clone(), node, status, at: now(), rule, asked });
+            note(&format!("nodes acknowledges {status} of {node} by {check}, asked at {}", asked.as_secs()));
+            let stored = Stored { check: check.clone(), node, status, at: now(), rule, asked, in_time };
+            self.facts().stored.push(stored);
         }
     }
 
@@ -285,6 +292,7 @@ fn is_proved(facts: &Facts, node: &str, t: Duration, grace: Duration) -> bool {
                     stored.node == node
                         && stored.check == *check
                         && stored.status == Status::Pass
+                        && stored.in_time
                         && stored.rule == fact.rule
                         && stored.asked > fact.changed
                         && stored.asked > booted + PERIOD

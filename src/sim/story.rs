@@ -69,6 +69,8 @@ struct Story {
     plot: Plot,
     dice: Dice,
     cluster: Cluster,
+    /// Those of this story; a second Nodes is in every other.
+    machines: Vec<Machine>,
     oracle: Oracle,
     admin: Person,
     thief: Person,
@@ -81,6 +83,7 @@ struct Story {
 enum Mend {
     Start(Machine),
     Join(Machine),
+    GoOn(Machine),
     Broker,
 }
 
@@ -96,11 +99,13 @@ impl Story {
             }
         }));
         let (admin, thief) = (cluster.person(Machine::Admin), cluster.person(Machine::Adapter));
-        Self { plot, dice, cluster, oracle, admin, thief, mend: Vec::new(), next_fault: Duration::ZERO }
+        let standby = dice.chance(500);
+        let machines = Machine::ROLES.into_iter().filter(|machine| standby || *machine != Machine::Standby).collect();
+        Self { plot, dice, cluster, machines, oracle, admin, thief, mend: Vec::new(), next_fault: Duration::ZERO }
     }
 
     async fn run(mut self) -> Vec<String> {
-        for machine in Machine::ROLES {
+        for machine in self.machines.clone() {
             self.cluster.start(machine);
         }
         self.set_up().await;
@@ -187,7 +192,7 @@ impl Story {
             self.next_fault = now + self.dice.millis(2_000, 30_000);
             self.fault(now);
         }
-        for machine in Machine::ROLES {
+        for machine in self.machines.clone() {
             let waits = self.mend.iter().any(|(_, mend)| *mend == Mend::Start(machine));
             if !self.cluster.is_up(machine) && !waits {
                 let after = if trouble { self.dice.millis(200, 40_000) } else { Duration::ZERO };
@@ -201,6 +206,11 @@ impl Story {
             match mend {
                 Mend::Start(machine) => self.cluster.start(machine),
                 Mend::Broker => self.cluster.broker.set_down(false),
+                Mend::GoOn(machine) => {
+                    if let Some(life) = self.cluster.life(machine) {
+                        life.set_paused(false);
+                    }
+                }
                 Mend::Join(machine) => {
                     if let Some(life) = self.cluster.life(machine) {
                         self.cluster.broker.cut(life, false);
@@ -232,8 +242,8 @@ impl Story {
     /// Something goes wrong, or somebody does something.
     fn fault(&mut self, now: Duration) {
         self.oracle.facts().events.push(now);
-        let machine = Machine::ROLES[self.dice.index(Machine::ROLES.len())];
-        match self.dice.below(14) {
+        let machine = self.machines[self.dice.index(self.machines.len())];
+        match self.dice.below(15) {
             0..=2 => {
                 if let Some(life) = self.cluster.life(machine) {
                     life.light(self.dice.below(12));
@@ -259,6 +269,12 @@ impl Story {
             7 => self.cluster.broker.replay(),
             8 => self.lie(now),
             9 | 10 => self.turn(now),
+            11 => {
+                if let Some(life) = self.cluster.life(machine) {
+                    life.set_paused(true);
+                    self.mend.push((now + self.dice.millis(500, 30_000), Mend::GoOn(machine)));
+                }
+            }
             _ => self.administer(now),
         }
     }

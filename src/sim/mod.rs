@@ -12,7 +12,8 @@
 //! | `oracle` | what must hold, told from the rules and from what was seen from outside |
 //! | `story` | what happens: drawn from the seed, told when it fails |
 //!
-//! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=n` runs that many.
+//! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. Many, and the rules broken on purpose:
+//! `tools/bench sim`.
 
 mod cluster;
 mod life;

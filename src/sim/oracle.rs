@@ -170,11 +170,12 @@ impl Oracle {
                 Taken::Unknown
                     if !view.silent
                         && steady
-                        && fact == (NodeFact { registered: true, changed: fact.changed, ..NodeFact::default() }) =>
+                        && fact == (NodeFact { registered: true, changed: fact.changed, ..NodeFact::default() })
+                        && !(fails || facts.clocks_step)
+                        && grace < PERIOD
+                        && is_proved(facts, node, t, grace) =>
                 {
-                    if !fails && !facts.clocks_step && grace < PERIOD && is_proved(facts, node, t, grace) {
-                        self.breaks(facts, 2, &format!("{node} is unknown although its passes count"));
-                    }
+                    self.breaks(facts, 2, &format!("{node} is unknown although its passes count"));
                 }
                 Taken::Override if steady && !fact.overridden => {
                     self.breaks(facts, 1, &format!("{node} is shown by an override that nobody gave"));

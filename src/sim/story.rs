@@ -134,8 +134,7 @@ impl Story {
             self.tick(false).await;
         }
         self.ends_well(quiet_since);
-        let broken = self.oracle.facts().broken.clone();
-        broken
+        self.oracle.facts().broken.clone()
     }
 
     async fn set_up(&mut self) {
@@ -377,7 +376,8 @@ impl Story {
                     }
                 }
                 3 if fact.registered => {
-                    if admin.insist(Topic::Nodes, "node_release", because).await {
+                    let done = admin.insist(Topic::Nodes, "node_release", because).await;
+                    if done {
                         (fact.quarantined, fact.overridden) = (false, false);
                         fact.released = boottime();
                     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Row};
 
 use super::error::Reason;
-use super::settled::Held;
+use super::settled::{Held, held};
 use super::{Argument, Database, Kind, StoreError, dated, settled};
 
 /// How many rows are written with one statement, the most first; 1 so that there is no rest.
@@ -258,7 +258,7 @@ impl Changes {
 
     async fn begin_again(&mut self) -> Result<(), StoreError> {
         self.database.is_the_one_opened()?;
-        self.transaction = Some(settled(self.database.writer.begin()).await?.into());
+        self.transaction = Some(held(settled(self.database.writer.begin()).await?));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 mod adapters;
 pub mod leader;
 mod led;
-mod needs;
+pub(crate) mod needs;
 mod own_keys;
 mod transports;
 

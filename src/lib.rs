@@ -117,6 +117,9 @@ pub mod pool;
 pub mod protocol;
 pub mod rpc;
 pub mod security;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod sim;
 pub mod store;
 pub mod telemetry;
 pub mod text;

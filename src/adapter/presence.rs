@@ -47,12 +47,14 @@ impl Presence {
                 tracing::debug!(%error, "this adapter could not announce itself");
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ANNOUNCE_EVERY) => continue,
                 () = self.batches.taken() => {}
                 Ok(()) = agents.changed() => {}
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(TELL_WITHIN) => {}
             }

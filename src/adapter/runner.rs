@@ -157,6 +157,11 @@ impl Runner {
 
     async fn validate_off_thread(&self, request: &CheckRequest) -> Result<(), String> {
         schema::check(&self.validator, &request.parameters)?;
+        // Another thread would take its own time.
+        #[cfg(test)]
+        if crate::sim::boottime().is_some() {
+            return self.provider.validate(&request.parameters);
+        }
         let provider = Arc::clone(&self.provider);
         let parameters = request.parameters.clone();
         let validating = tokio::task::spawn_blocking(move || provider.validate(&parameters));

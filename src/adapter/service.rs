@@ -185,6 +185,7 @@ impl Adapter {
         tokio::pin!(running);
         let all = loop {
             tokio::select! {
+                biased;
                 all = &mut running => break all,
                 () = self.stop.cancelled() => return Err(stopping()),
                 Some(result) = known.recv() => {
@@ -248,6 +249,7 @@ impl Adapter {
                 }
             }
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Err(stopping()),
                 () = tokio::time::sleep(pause) => {}
             }

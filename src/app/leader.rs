@@ -142,6 +142,7 @@ impl Supervisor {
         let stop = self.stop.clone();
         loop {
             let tenure = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 tenure = self.stand_by() => tenure,
             };
@@ -151,6 +152,7 @@ impl Supervisor {
                 Ended::Lost => {}
                 Ended::NotStarted => {
                     tokio::select! {
+                        biased;
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(AFTER_FAILURE) => {}
                     }
@@ -206,6 +208,7 @@ impl Supervisor {
             AbortOnDropHandle::new(tokio::spawn(async move { tenure.keep(&database).await }))
         };
         let started = tokio::select! {
+            biased;
             () = self.stop.cancelled() => None,
             () = over.cancelled() => {
                 tracing::warn!(role = self.role, "the role was lost while it was being started");
@@ -239,6 +242,7 @@ impl Supervisor {
         self.show(Phase::Active { epoch: tenure.epoch() });
         self.told(Ok(()));
         tokio::select! {
+            biased;
             () = self.stop.cancelled() => {
                 self.health.stands(Standing::Stopping);
                 running.stop().await;

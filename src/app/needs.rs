@@ -79,6 +79,7 @@ fn ask(name: &'static str, database: Database, stop: CancellationToken) -> watch
             }
             told.send_replace(fault);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(ASK_EVERY) => {}
             }

@@ -62,6 +62,9 @@ mod room;
 mod rpc_server;
 mod server;
 mod service;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod simulated;
 mod state;
 mod target;
 mod tls;
@@ -119,6 +122,9 @@ struct Inner {
     looking: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    /// What stands in for the broker.
+    #[cfg(test)]
+    simulated: Option<simulated::Member>,
 }
 
 impl Drop for Inner {
@@ -164,6 +170,8 @@ impl Bus {
             looking: tokio::sync::Mutex::default(),
             shutdown,
             tasks,
+            #[cfg(test)]
+            simulated: None,
         })))
     }
 
@@ -180,6 +188,10 @@ impl Bus {
     /// [`BusError::Timeout`] when no answer came, [`BusError::Unroutable`] when nobody serves the target; a failure that the *server*
     /// reports is the reply's result.
     pub async fn call(&self, target: &Target, request: Request, timeout: Duration) -> Result<Reply, BusError> {
+        #[cfg(test)]
+        if let Some(member) = &self.0.simulated {
+            return member.call(target, request, timeout).await;
+        }
         self.0.client.call(&self.0.publisher, target, request, timeout).await
     }
 
@@ -188,6 +200,10 @@ impl Bus {
     /// # Errors
     /// When the broker cannot be reached within [`BusOptions::publish_timeout`], or refuses.
     pub async fn cast(&self, target: &Target, request: Request) -> Result<(), BusError> {
+        #[cfg(test)]
+        if let Some(member) = &self.0.simulated {
+            return member.cast(target, request).await;
+        }
         let rabbit = &self.0.options.rabbit;
         let body = envelope::encode(&message::encode_request(target, request, &fresh_id(), None));
         let (exchange, routing_key, needs) = if target.fanout {
@@ -207,6 +223,10 @@ impl Bus {
     /// # Errors
     /// [`BusError::Unroutable`] when there is no such queue (an adapter that never ran), [`BusError::Rejected`] when it is full.
     pub async fn work(&self, target: &Target, request: Request, expiration: Option<Duration>) -> Result<(), BusError> {
+        #[cfg(test)]
+        if let Some(member) = &self.0.simulated {
+            return member.work(target, request, expiration).await;
+        }
         let options = &self.0.options;
         let body = envelope::encode(&message::encode_request(target, request, &fresh_id(), None));
         let routing_key = target.routing_key();
@@ -227,6 +247,10 @@ impl Bus {
     /// # Errors
     /// When the broker cannot be reached within `patience`, or refuses.
     pub async fn waiting(&self, topic: &str, patience: Duration) -> Result<Option<u32>, BusError> {
+        #[cfg(test)]
+        if let Some(member) = &self.0.simulated {
+            return member.waiting(topic, patience).await;
+        }
         let deadline = Instant::now() + patience;
         let link = self.0.consuming.up_before(deadline).await?;
         tokio::time::timeout_at(deadline, declare::waiting(&link, topic)).await.unwrap_or_else(|_| {
@@ -240,6 +264,10 @@ impl Bus {
     /// [`BusError::Refused`] (404) or [`BusError::Unroutable`] while no listener has made the exchange and its queue; to be repeated later with the same
     /// `message_id`. With several topics, those before the one that failed have it already.
     pub async fn notify(&self, notification: &Notification) -> Result<(), BusError> {
+        #[cfg(test)]
+        if let Some(member) = &self.0.simulated {
+            return member.notify().await;
+        }
         let NotificationOptions { exchange, topics, declare } = &self.0.options.notifications;
         let rabbit = &self.0.options.rabbit;
         let deadline = self.publish_deadline();

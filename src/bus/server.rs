@@ -86,6 +86,11 @@ pub(crate) async fn start(bus: &Bus, service: Service, dispatcher: Arc<dyn Dispa
         stop: shutdown.child_token(),
         abort: shutdown.child_token(),
     });
+    #[cfg(test)]
+    if let Some(member) = &bus.0.simulated {
+        member.serve(&core);
+        return Ok(Server { core, serving: watch::channel(true).1, task: None, _bus: bus.clone() });
+    }
     let (serving, watch_serving) = watch::channel(false);
     let (first, started) = oneshot::channel();
     let handler = match &core.service.delivery {

@@ -11,7 +11,7 @@ use crate::checks::Checks;
 use crate::checks::registry::Registry;
 use crate::clock::Timestamp;
 use crate::rpc::{Caller, RpcError};
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, settled, to_body};
 
 /// Most entries in one answer.
 const MAX_PAGE: i64 = 1000;
@@ -107,7 +107,7 @@ pub(super) async fn save(
 /// [`StoreError`].
 pub(super) async fn head(database: &Database) -> Result<Head, StoreError> {
     let query = sqlx::query("SELECT seq, hash FROM checks_record ORDER BY seq DESC LIMIT 1");
-    Ok(match query.fetch_optional(database.reader()).await? {
+    Ok(match settled(query.fetch_optional(database.reader())).await? {
         Some(row) => Head { seq: row.try_get(0)?, hash: row.try_get(1)? },
         None => Head { seq: 0, hash: BEGINNING.to_owned() },
     })
@@ -128,7 +128,7 @@ pub(super) struct AuditFilter {
 /// [`StoreError`].
 pub async fn links(database: &Database, after: i64, limit: i64) -> Result<Vec<Link>, StoreError> {
     let query = sqlx::query("SELECT seq, at, body, hash FROM checks_record WHERE seq > ? ORDER BY seq LIMIT ?");
-    let rows = query.bind(after).bind(limit.clamp(1, MAX_PAGE)).fetch_all(database.reader()).await?;
+    let rows = settled(query.bind(after).bind(limit.clamp(1, MAX_PAGE)).fetch_all(database.reader())).await?;
     let link = |row: &sqlx::any::AnyRow| {
         let (seq, at, text, hash) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         Ok(Link { seq, node: None, at, text, hash })

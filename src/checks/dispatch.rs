@@ -26,6 +26,7 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
             () = checks.wake.notified() => {}

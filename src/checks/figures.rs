@@ -22,6 +22,7 @@ pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
         health::turn();
         checks.count(&mut told).await;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNT_EVERY) => {}
         }

@@ -38,6 +38,7 @@ pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
             None => ASK_EVERY.0,
         };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }

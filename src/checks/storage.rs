@@ -10,7 +10,7 @@ use crate::checks::runs::Runs;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
 use crate::protocol::RunOrder;
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, settled, to_body};
 
 /// What a restart finds.
 pub struct Restored {
@@ -60,7 +60,7 @@ pub async fn restore(database: &Database) -> Result<Restored, StoreError> {
     let mut last_slots = BTreeMap::new();
     let mut schemas = BTreeMap::new();
     let mut news = BTreeMap::new();
-    for row in sqlx::query("SELECT name, value FROM checks_meta").fetch_all(database.reader()).await? {
+    for row in settled(sqlx::query("SELECT name, value FROM checks_meta").fetch_all(database.reader())).await? {
         let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(check) = name.strip_prefix(SLOT).and_then(|check| CheckName::new(check).ok()) {
             last_slots.insert(check, Timestamp(value.parse().unwrap_or(0)));

@@ -118,6 +118,7 @@ pub async fn keep(nodes: Arc<Nodes>, stop: CancellationToken) {
         health::turn();
         nodes.count().await;
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COUNT_EVERY) => {}
         }

@@ -5,7 +5,7 @@ use sqlx::Row;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::nodes::entry::StoredResult;
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, settled, to_body};
 
 /// How many results in a row share a part of the index by node; see the migration that made it.
 const BLOCK: i64 = 65_536;
@@ -58,7 +58,7 @@ pub async fn latest(
             None => "SELECT id, body FROM nodes_result ORDER BY id DESC LIMIT ?",
         };
         let query = check.iter().fold(sqlx::query(query), |query, check| query.bind(check.as_str().to_owned()));
-        let rows = query.bind(limit).fetch_all(database.reader()).await?;
+        let rows = settled(query.bind(limit).fetch_all(database.reader())).await?;
         return rows.iter().map(|row| crate::store::body("nodes_result", row)).collect();
     };
     let query = match check {
@@ -67,7 +67,8 @@ pub async fn latest(
         }
         None => "SELECT id, body FROM nodes_result WHERE block = ? AND node = ? ORDER BY id DESC LIMIT ?",
     };
-    let ends = sqlx::query("SELECT MIN(id), MAX(id) FROM nodes_result").fetch_one(database.reader()).await?;
+    let ends = sqlx::query("SELECT MIN(id), MAX(id) FROM nodes_result");
+    let ends = settled(ends.fetch_one(database.reader())).await?;
     let (Some(first), Some(last)) = (ends.try_get::<Option<i64>, _>(0)?, ends.try_get::<Option<i64>, _>(1)?) else {
         return Ok(Vec::new());
     };
@@ -76,7 +77,7 @@ pub async fn latest(
     for block in (first / BLOCK..=last / BLOCK).rev() {
         let query = sqlx::query(query).bind(block).bind(node.as_str().to_owned());
         let query = check.iter().fold(query, |query, check| query.bind(check.as_str().to_owned()));
-        let rows = query.bind(wanted).fetch_all(database.reader()).await?;
+        let rows = settled(query.bind(wanted).fetch_all(database.reader())).await?;
         wanted -= i64::try_from(rows.len()).unwrap_or(i64::MAX);
         found.extend(rows);
         if wanted <= 0 {
@@ -99,7 +100,7 @@ pub async fn trim(database: &Database, results_before: Timestamp, now: Timestamp
     let results_after = now.plus(now.since(results_before));
     loop {
         let oldest = sqlx::query(OLDEST).bind(AT_ONCE).bind(results_before.0).bind(results_after.0);
-        let oldest = oldest.fetch_one(database.reader()).await?;
+        let oldest = settled(oldest.fetch_one(database.reader())).await?;
         let count: i64 = oldest.try_get(1)?;
         if count > 0 {
             let arguments = [oldest.try_get::<i64, _>(0)?.into(), results_before.0.into(), results_after.0.into()];

@@ -66,6 +66,7 @@ impl Sender {
             metrics::gauge!("spice_nodes_outbox_waiting", "lane" => self.lane.as_str()).set(waiting.len() as f64);
             let Some(parcel) = waiting.front() else {
                 tokio::select! {
+                    biased;
                     _ = stop.changed() => break,
                     () = tokio::time::sleep(FORGET_AFTER), if sent.is_some() => {
                         self.forget(&mut sent, &mut unforgotten).await;
@@ -78,6 +79,7 @@ impl Sender {
                 continue;
             };
             tokio::select! {
+                biased;
                 _ = stop.changed() => break,
                 () = self.deliver(parcel) => {}
             }

@@ -92,6 +92,7 @@ pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
         let has_policy = nodes.world.lock().await.policy.is_some();
         let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = nodes.policy_wanted.notified() => {}
             () = tokio::time::sleep(pause) => {}

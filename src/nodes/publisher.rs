@@ -68,6 +68,7 @@ pub async fn heartbeats(nodes: Arc<Nodes>, interval: Duration, stop: Cancellatio
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }

@@ -8,7 +8,7 @@ pub use crate::chain::{BEGINNING, hash};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
 use crate::protocol::Level;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, StoreError, settled};
 
 /// Most entries in one answer.
 const MAX_LINKS: i64 = 1000;
@@ -131,7 +131,7 @@ pub async fn links(database: &Database, filter: &RecordFilter) -> Result<Vec<Lin
         query = query.bind(node.as_str().to_owned());
     }
     let limit = filter.limit.unwrap_or(MAX_LINKS).clamp(1, MAX_LINKS);
-    let rows = query.bind(limit).fetch_all(database.reader()).await?;
+    let rows = settled(query.bind(limit).fetch_all(database.reader())).await?;
     let link = |row: &sqlx::any::AnyRow| {
         Ok(Link {
             seq: row.try_get(0)?,

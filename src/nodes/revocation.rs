@@ -25,6 +25,7 @@ pub async fn watch(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
         crate::telemetry::health::turn();
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }

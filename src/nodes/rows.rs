@@ -1,15 +1,15 @@
 //! Rows on their way into a transaction while those after them are still being made: making and writing them take about as long, and
 //! each needs a processor of its own.
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::clock::Timestamp;
 use crate::nodes::history::{self, HistoryRow};
 use crate::nodes::recorder::MAX_GROUP;
 use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
-use crate::store::{Changes, Database, StoreError};
+use crate::store::{Changes, Database, StoreError, is_simulated};
 
 /// Rows of a transaction that is written bit by bit.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Rows {
 /// A transaction that is being written. Dropped before [`Writing::commit`], it changes nothing.
 pub struct Writing {
     rows: mpsc::UnboundedSender<Rows>,
-    written: JoinHandle<Result<Changes, StoreError>>,
+    written: BoxFuture<'static, Result<Changes, StoreError>>,
 }
 
 impl Writing {
@@ -63,10 +63,16 @@ impl Writing {
         let changes = database.begin().await?;
         // As many as there are batches in a group, and one.
         let (rows, waiting) = mpsc::unbounded_channel();
+        let writing = write(changes, waiting);
+        if is_simulated() {
+            // Another thread would take its own time; all at once in the end, then.
+            return Ok(Self { rows, written: Box::pin(writing) });
+        }
         let runtime = Handle::current();
         // On a thread of its own: every statement waits for the database, and behind tasks that compute it would then wait once more.
-        let written = tokio::task::spawn_blocking(move || runtime.block_on(write(changes, waiting)));
-        Ok(Self { rows, written })
+        let writing = tokio::task::spawn_blocking(move || runtime.block_on(writing));
+        let written = async { writing.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed))) };
+        Ok(Self { rows, written: Box::pin(written) })
     }
 
     /// Has rows written after those before. Returns at once; what goes wrong [`Writing::commit`] tells.
@@ -80,7 +86,7 @@ impl Writing {
     /// [`StoreError`]: nothing has happened.
     pub async fn commit(self) -> Result<(), StoreError> {
         drop(self.rows);
-        let changes = self.written.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed)))?;
+        let changes = self.written.await?;
         changes.commit().await
     }
 }

@@ -9,7 +9,7 @@ use crate::names::NodeName;
 use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
-use crate::store::{Changes, Database, StoreError, to_body};
+use crate::store::{Changes, Database, StoreError, settled, to_body};
 
 /// What a restart finds.
 pub struct Restored {
@@ -84,16 +84,18 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
     let reader = database.reader();
-    let last_result =
-        last(sqlx::query("SELECT id FROM nodes_result ORDER BY id DESC LIMIT 1").fetch_optional(reader).await?);
+    let last_result = last(
+        settled(sqlx::query("SELECT id FROM nodes_result ORDER BY id DESC LIMIT 1").fetch_optional(reader)).await?,
+    );
     let head =
-        sqlx::query("SELECT seq, hash FROM nodes_record ORDER BY seq DESC LIMIT 1").fetch_optional(reader).await?;
+        settled(sqlx::query("SELECT seq, hash FROM nodes_record ORDER BY seq DESC LIMIT 1").fetch_optional(reader))
+            .await?;
     let record_head = match head {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
         None => (0, BEGINNING.to_owned()),
     };
     let mut outbox = Vec::new();
-    for row in sqlx::query("SELECT id, lane, body FROM nodes_outbox ORDER BY id").fetch_all(reader).await? {
+    for row in settled(sqlx::query("SELECT id, lane, body FROM nodes_outbox ORDER BY id").fetch_all(reader)).await? {
         outbox.push(Parcel { id: row.try_get(0)?, lane: row.try_get(1)?, body: row.try_get(2)? });
     }
     let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
@@ -251,6 +253,7 @@ pub async fn record_of(
 ) -> Result<Vec<RecordEntry>, StoreError> {
     let query = "SELECT seq, body FROM nodes_record WHERE node = ? AND at <= ? ORDER BY seq DESC LIMIT ?";
     let rows =
-        sqlx::query(query).bind(node.as_str().to_owned()).bind(at.0).bind(limit).fetch_all(database.reader()).await?;
+        settled(sqlx::query(query).bind(node.as_str().to_owned()).bind(at.0).bind(limit).fetch_all(database.reader()))
+            .await?;
     rows.iter().map(|row| crate::store::body("nodes_record", row)).collect()
 }

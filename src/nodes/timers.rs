@@ -25,6 +25,7 @@ pub async fn run(nodes: Arc<Nodes>, stop: CancellationToken) {
         let now = nodes.clock.now();
         let pause = next.map_or(LOOK_EVERY, |at| at.since(now).min(LOOK_EVERY));
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = nodes.timers_changed.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -73,6 +74,7 @@ impl Nodes {
 pub async fn trim(nodes: Arc<Nodes>, history: Duration, stop: CancellationToken) {
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(TRIM_EVERY) => {}
         }

@@ -36,6 +36,10 @@ impl Moment {
     /// # Errors
     /// When the boot id cannot be read.
     pub fn now(utc: Timestamp) -> io::Result<Self> {
+        #[cfg(test)]
+        if let Some(boottime) = crate::sim::boottime() {
+            return Ok(Self { utc, boottime, boot_id: "simulated".to_owned() });
+        }
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let boottime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(boottime.tv_sec).unwrap_or(0);

@@ -284,7 +284,7 @@ impl Keeper {
             let Ok(moment) = Moment::now(self.clock.now()) else { return };
             let nodes_time = self.cache.nodes_time(moment.boottime);
             let moment = moment.not_behind(nodes_time);
-            let written = tokio::task::block_in_place(|| self.files.write_pool(version, pools, &moment));
+            let written = in_place(|| self.files.write_pool(version, pools, &moment));
             if let Err(error) = written {
                 metrics::counter!("spice_pool_write_failures_total").increment(1);
                 tracing::error!(%error, "the pool file cannot be written; the old one stays until its limits end it");
@@ -299,7 +299,7 @@ impl Keeper {
             metrics::counter!("spice_pool_writes_total").increment(1);
         }
         if let Some(heard) = self.agreed.take() {
-            match tokio::task::block_in_place(|| self.files.write_alive(version, &heard)) {
+            match in_place(|| self.files.write_alive(version, &heard)) {
                 Ok(()) => {
                     metrics::gauge!("spice_pool_last_heartbeat_timestamp_seconds").set(heard.utc.0 as f64 / 1000.0);
                     health::heartbeat();
@@ -310,6 +310,14 @@ impl Keeper {
                 }
             }
         }
+    }
+}
+
+/// Writes while other tasks go on elsewhere, where there is an elsewhere.
+fn in_place<T>(write: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::CurrentThread => write(),
+        _ => tokio::task::block_in_place(write),
     }
 }
 

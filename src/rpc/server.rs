@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 
 use crate::bus::{Bus, BusError, Dispatcher, Disposition, Failure, Incoming, Reply, Server, version_is_compatible};
+use crate::clock::Timestamp;
 use crate::names::AdapterName;
 use crate::rpc::client::topic_name;
 use crate::rpc::identity::Identity;
@@ -15,7 +16,8 @@ use crate::rpc::{Caller, EXCHANGE, Kind, RpcError, Service, WORK_EXCHANGE, failu
 use crate::security::request::{ADMIN_WINDOW, CONTEXT_MEMBER};
 use crate::security::seen::DEFAULT_CAPACITY;
 use crate::security::{
-    AuthError, ReplyOutcome, RequestParts, Role, SeenIds, TrustStore, Vouch, check_window, sign_reply, verify_request,
+    AuthError, FORGOTTEN, ReplyOutcome, RequestParts, Role, SeenIds, TrustStore, Vouch, check_window, sign_reply,
+    verify_request,
 };
 use crate::telemetry::Sparingly;
 
@@ -40,14 +42,27 @@ pub struct Secured {
     identity: Arc<Identity>,
     service: Arc<dyn Service>,
     seen: Mutex<SeenIds>,
+    /// When this began, by the time of day and by the clock that never steps.
+    began: (Timestamp, Duration),
     /// When refusals are logged: whoever can send can send rubbish in masses.
     refused: Sparingly,
 }
 
 impl Secured {
     fn new(topic: Topic, identity: Arc<Identity>, service: Arc<dyn Service>) -> Arc<Self> {
-        let seen = SeenIds::starting_at(ADMIN_WINDOW, DEFAULT_CAPACITY, identity.clock.now());
-        Arc::new(Self { topic, identity, service, seen: Mutex::new(seen), refused: Sparingly::default() })
+        let seen = Mutex::new(SeenIds::new(ADMIN_WINDOW, DEFAULT_CAPACITY));
+        let began = (identity.clock.now(), identity.clock.boottime());
+        Arc::new(Self { topic, identity, service, seen, began, refused: Sparingly::default() })
+    }
+
+    /// What was signed before this process began may have been served by its predecessor, whose memory is gone. A clock that was far ahead
+    /// then and has been set right since does not have everything refused for as long: then, the clock as it is now tells when it began.
+    /// By how little it must not be set back for that, recorded requests decide: those of the last moments before the start.
+    fn check_of_this_life(&self, signed_at: Timestamp, now: Timestamp) -> Result<(), AuthError> {
+        let (said, began) = self.began;
+        let by_now = now.minus(self.identity.clock.boottime().saturating_sub(began));
+        let began_at = if said.since(by_now) > ADMIN_WINDOW { by_now } else { said };
+        if signed_at <= began_at { Err(AuthError::Replayed(FORGOTTEN)) } else { Ok(()) }
     }
 
     /// Serves an RPC topic under `server`.
@@ -158,6 +173,7 @@ impl Secured {
                 _ => check_window(verified.time, now, ADMIN_WINDOW),
             };
             in_time
+                .and_then(|()| self.check_of_this_life(verified.time, now))
                 .and_then(|()| seen.record(&verified.id, verified.time, now))
                 .map_err(|error| Refused::not_believed(&error, digest))?;
         }

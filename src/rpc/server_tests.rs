@@ -104,6 +104,41 @@ async fn a_clock_that_differs_by_minutes_silences_no_publication() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_have_been_served_before_a_restart_is_refused() {
+    let (before, clock) = gate(Topic::Nodes, "reader");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let recorded = signed(&before, Topic::Nodes, "node_list", false);
+    let after = Secured::new(Topic::Nodes, before.identity.clone(), Arc::new(Nothing));
+    assert_eq!(outcome(&after, &recorded), Err("replayed"));
+    // Nor under a clock that is stepped, however little.
+    for step_ms in [-1000, 2000] {
+        clock.step(step_ms);
+        assert_eq!(outcome(&after, &recorded), Err("replayed"), "{step_ms}");
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(outcome(&after, &signed(&after, Topic::Nodes, "node_list", false)), Ok("node_list"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_under_a_clock_far_ahead_hears_everybody_once_it_is_set_right() {
+    const AHEAD_MS: i64 = 9 * 3600 * 1000;
+    for (topic, role, method, fanout) in
+        [(Topic::Pool, "nodes", "pool_heartbeat", true), (Topic::Nodes, "reader", "node_list", false)]
+    {
+        let (right, clock) = gate(topic, role);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let recorded = signed(&right, topic, method, fanout);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        clock.step(AHEAD_MS);
+        let gate = Secured::new(topic, right.identity.clone(), Arc::new(Nothing));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        clock.step(-AHEAD_MS);
+        assert_eq!(outcome(&gate, &signed(&gate, topic, method, fanout)), Ok(method));
+        assert_eq!(outcome(&gate, &recorded), Err("replayed"), "but nothing from before it began");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_signed_for_all_is_not_taken_from_the_queue_of_one_and_the_reverse() {
     let (pool, _) = gate(Topic::Pool, "nodes");
     tokio::time::advance(Duration::from_secs(1)).await;

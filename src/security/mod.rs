@@ -44,6 +44,7 @@ pub use keys::{KeyError, KeyId, PublicKey, SigningKey};
 pub use reply::{ReplyOutcome, sign_reply, verify_reply};
 pub use request::{RequestParts, RequestSigner, ServerAddress, Verified, check_window, verify_request};
 pub use roles::{Role, RoleSet};
+pub(crate) use seen::FORGOTTEN;
 pub use seen::SeenIds;
 pub use trust_shared::{SharedTrustStore, TrustReport};
 pub use trust_store::{TrustStore, TrustedKey};

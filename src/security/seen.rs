@@ -10,6 +10,9 @@ use super::error::AuthError;
 /// How many ids are remembered unless said otherwise.
 pub const DEFAULT_CAPACITY: usize = 100_000;
 
+/// Said where nothing is remembered of a request's time.
+pub(crate) const FORGOTTEN: &str = "whether its id was used before is no longer known here; sign it again to repeat it";
+
 /// Remembers ids for as long as a request bearing them could still pass the time window. It never forgets one early: when
 /// full it refuses new ones instead, so that flooding it (which takes a trusted key) cannot make a replay possible.
 #[derive(Debug)]
@@ -29,13 +32,6 @@ impl SeenIds {
         Self { window, capacity, ids: HashSet::new(), by_expiry: BTreeSet::new(), forgotten_to: Timestamp(i64::MIN) }
     }
 
-    /// The same for a process that has just started: requests signed at `started` or before may have been served by its
-    /// predecessor, whose memory is gone, so they are refused.
-    #[must_use]
-    pub fn starting_at(window: Duration, capacity: usize, started: Timestamp) -> Self {
-        Self { forgotten_to: started.plus(window), ..Self::new(window, capacity) }
-    }
-
     /// Records the id (32 hexadecimal digits) of a request signed at `time`, which [`super::check_window`] accepted at `now`.
     ///
     /// # Errors
@@ -51,11 +47,9 @@ impl SeenIds {
         if self.ids.contains(&id) {
             return Err(AuthError::Replayed("its id was used before; sign it again to repeat it"));
         }
-        // The clock went back, or the process has just started: what was used then is not known any more.
+        // The clock went back: what was used then is not known any more.
         if expiry <= self.forgotten_to {
-            return Err(AuthError::Replayed(
-                "whether its id was used before is no longer known here; sign it again to repeat it",
-            ));
+            return Err(AuthError::Replayed(FORGOTTEN));
         }
         if self.ids.len() >= self.capacity {
             return Err(AuthError::Replayed("too many requests within the time window; send it again in a minute"));

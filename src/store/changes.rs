@@ -13,10 +13,11 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sqlx::{Any, Row, Transaction};
+use sqlx::{AnyConnection, Row};
 
 use super::error::Reason;
-use super::{Argument, Database, Kind, StoreError};
+use super::settled::{Held, held};
+use super::{Argument, Database, Kind, StoreError, dated, settled};
 
 /// How many rows are written with one statement, the most first; 1 so that there is no rest.
 const ROWS_AT_ONCE: [usize; 6] = [1000, 200, 100, 20, 5, 1];
@@ -45,7 +46,7 @@ pub struct Guard {
 /// One transaction; dropped without [`Changes::commit`] it changes nothing.
 pub struct Changes {
     database: Database,
-    transaction: Option<Transaction<'static, Any>>,
+    transaction: Option<Held>,
     /// What was said, to say it again; empty on SQLite.
     said: Vec<Statement>,
     attempts: u32,
@@ -58,15 +59,15 @@ struct Statement {
 }
 
 impl Statement {
-    async fn execute(self, transaction: &mut Transaction<'static, Any>) -> Result<u64, sqlx::Error> {
+    async fn execute(self, transaction: &mut AnyConnection) -> Result<u64, sqlx::Error> {
         // Made of literals and question marks.
-        let query = sqlx::query(sqlx::AssertSqlSafe(self.sql));
+        let query = sqlx::query(sqlx::AssertSqlSafe(dated(self.sql)));
         let query = self.arguments.into_iter().fold(query, |query, argument| match argument {
             Argument::Text(text) => query.bind(text.to_owned()),
             Argument::Owned(text) => query.bind(text),
             Argument::Integer(number) => query.bind(number),
         });
-        Ok(query.execute(&mut **transaction).await?.rows_affected())
+        Ok(settled(query.execute(transaction)).await?.rows_affected())
     }
 }
 
@@ -81,6 +82,8 @@ enum End {
 
 impl Changes {
     pub(super) async fn begin(database: Database) -> Result<Self, StoreError> {
+        #[cfg(test)]
+        database.shared.life.step("before a transaction").await;
         let mut changes = Self { database, transaction: None, said: Vec::new(), attempts: 1 };
         let begun = changes.begin_again().await;
         changes.database.noted(begun)?;
@@ -152,6 +155,11 @@ impl Changes {
     /// # Errors
     /// [`StoreError::Database`]; [`StoreError::LeaseLost`] where the database has a [`Guard`] that does not hold.
     pub async fn commit(mut self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if self.database.shared.life.burns("before a commit") {
+            drop(self);
+            return std::future::pending().await;
+        }
         let outcome = self.commit_somehow().await;
         let outcome = self.database.noted(outcome);
         if outcome.is_ok() {
@@ -160,6 +168,8 @@ impl Changes {
                 checkpoints.committed();
             }
         }
+        #[cfg(test)]
+        self.database.shared.life.step("after a commit").await;
         outcome
     }
 
@@ -195,7 +205,7 @@ impl Changes {
                 Err(error) => return End::Failed(error.into()),
             }
         }
-        match transaction.commit().await.map_err(StoreError::from) {
+        match settled(transaction.commit()).await.map_err(StoreError::from) {
             Ok(()) => End::Done,
             // A conflict is told instead of the commit; everything else may have come after it.
             Err(error) if database.kind == Kind::Sqlite || error.reason() == Reason::Conflict => End::Failed(error),
@@ -248,14 +258,14 @@ impl Changes {
 
     async fn begin_again(&mut self) -> Result<(), StoreError> {
         self.database.is_the_one_opened()?;
-        self.transaction = Some(self.database.writer.begin().await?);
+        self.transaction = Some(held(settled(self.database.writer.begin()).await?));
         Ok(())
     }
 
     async fn give_up(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             // What cannot be rolled back has been already, or its connection is gone.
-            let _ = transaction.rollback().await;
+            let _ = settled(transaction.rollback()).await;
         }
     }
 }

@@ -12,7 +12,7 @@ use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::store::{Database, Guard, Kind, StoreError};
+use crate::store::{Database, Guard, Kind, StoreError, dated, settled};
 
 /// How long a lease lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(4);
@@ -184,6 +184,7 @@ impl Tenure {
             let pause = RENEW_EVERY.saturating_sub(self.since_renewal());
             if !pause.is_zero() {
                 tokio::select! {
+                    biased;
                     () = self.0.over.cancelled() => return,
                     () = tokio::time::sleep(pause) => continue,
                 }
@@ -315,7 +316,8 @@ impl Candidate {
         changes.execute(taken, &[self.role.into()]).await?;
         changes.commit().await?;
         let row = sqlx::query("SELECT epoch FROM role_lease WHERE role = ? AND holder = ?");
-        let row = row.bind(self.role).bind(self.holder.clone()).fetch_one(self.database.reader()).await?;
+        let row = row.bind(self.role).bind(self.holder.clone());
+        let row = settled(row.fetch_one(self.database.reader())).await?;
         let tenure = Tenure::new(self.role, &self.holder, row.try_get(0)?, self.clock.clone());
         tenure.renewed(asked_at);
         Ok(Some(tenure))
@@ -323,7 +325,9 @@ impl Candidate {
 
     async fn look(&self) -> Result<Seen, StoreError> {
         let look: &'static str = &Statements::for_kind(self.database.kind()).look;
-        let row = sqlx::query(look).bind(self.role).fetch_one(self.database.reader()).await?;
+        // Made of literals and question marks.
+        let row = sqlx::query(sqlx::AssertSqlSafe(dated(look.into()))).bind(self.role);
+        let row = settled(row.fetch_one(self.database.reader())).await?;
         Ok(Seen {
             holder: row.try_get(0)?,
             epoch: row.try_get(1)?,

@@ -15,6 +15,7 @@ mod kind;
 pub mod lease;
 mod probe;
 mod schema;
+mod settled;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub use examine::Examination;
 pub use health::{Health, Trouble};
 pub use kind::Kind;
 pub use schema::known_version;
+pub(crate) use settled::{dated, is_simulated, settled};
 
 /// Room that is made for the text of a row at first, in bytes.
 const BODY: usize = 1024;
@@ -67,6 +69,9 @@ struct Shared {
     commits: AtomicI64,
     /// Ends the watch with the last copy.
     watch: std::sync::OnceLock<tokio_util::task::AbortOnDropHandle<()>>,
+    /// The simulated process that opened it.
+    #[cfg(test)]
+    life: crate::sim::Life,
 }
 
 /// Device and inode.
@@ -89,7 +94,7 @@ impl Database {
         if let Some(path) = &connection.path {
             connect::make_folder(path)?;
         }
-        schema::migrate(&connection).await?;
+        settled(schema::migrate(&connection)).await?;
         let file = connection.path.clone().and_then(|path| file_id(&path).map(|id| (path, id)));
         let shared = Arc::new(Shared {
             role,
@@ -98,15 +103,22 @@ impl Database {
             writer_name: format!("{role}-{}", uuid::Uuid::new_v4().simple()),
             commits: AtomicI64::new(0),
             watch: std::sync::OnceLock::new(),
+            #[cfg(test)]
+            life: crate::sim::Life::current(),
         });
-        let (writer, reader) = (connect::writer(&connection).await?, connect::readers(&connection).await?);
+        let writer = settled(connect::writer(&connection)).await?;
+        let reader = settled(connect::readers(&connection)).await?;
         let checkpoints = match connection.kind {
+            // What goes on by itself takes its own time.
+            _ if is_simulated() => None,
             Kind::Sqlite => Some(Arc::new(Checkpoints::start(connect::beside(&connection).await?, writer.clone()))),
             Kind::MySql => None,
         };
         let database = Self { writer, reader, kind: connection.kind, guard: None, checkpoints, shared };
         database.forget_old_commits().await?;
-        let _ = database.shared.watch.set(watch::start(&database));
+        if !is_simulated() {
+            let _ = database.shared.watch.set(watch::start(&database));
+        }
         Ok(database)
     }
 
@@ -181,7 +193,7 @@ impl Database {
         table: &'static str,
         query: &'static str,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = self.noted(sqlx::query(query).fetch_all(&self.reader).await)?;
+        let rows = self.noted(settled(sqlx::query(query).fetch_all(&self.reader)).await)?;
         rows.iter().map(|row| body(table, row)).collect()
     }
 
@@ -190,7 +202,7 @@ impl Database {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn meta(&self, query: &'static str, name: &str) -> Result<Option<String>, StoreError> {
-        let row = self.noted(sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader).await)?;
+        let row = self.noted(settled(sqlx::query(query).bind(name.to_owned()).fetch_optional(&self.reader)).await)?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
@@ -206,7 +218,7 @@ impl Database {
         // Made of a literal and question marks.
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
         let query = keys.iter().fold(query, |query, key| query.bind((*key).to_owned()));
-        let rows = self.noted(query.fetch_all(&self.reader).await)?;
+        let rows = self.noted(settled(query.fetch_all(&self.reader)).await)?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -215,8 +227,8 @@ impl Database {
         if let Some(checkpoints) = &self.checkpoints {
             checkpoints.stop();
         }
-        self.reader.close().await;
-        self.writer.close().await;
+        settled(self.reader.close()).await;
+        settled(self.writer.close()).await;
     }
 }
 

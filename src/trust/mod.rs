@@ -54,6 +54,7 @@ pub mod boot;
 pub mod fold;
 pub mod judge;
 pub mod loosen;
+mod mend;
 pub mod node;
 pub mod observation;
 mod outlook;

@@ -191,18 +191,6 @@ impl NodeTrust {
         Review { verdicts, changed }
     }
 
-    /// A clock that was far ahead at a release must not keep the node unknown for as long.
-    fn mend_clock(&mut self, now: Timestamp) -> bool {
-        if self.facts.forget_up_to.is_none_or(|at| at <= now.plus(MAX_SKEW)) {
-            return false;
-        }
-        self.facts.forget_up_to = Some(now);
-        for state in self.checks.values_mut() {
-            state.forget_passes();
-        }
-        true
-    }
-
     fn settle(
         &self,
         standing: &mut Standing,

@@ -4,8 +4,6 @@ use super::*;
 use Level::{Trusted, Unknown, Untrusted};
 use Status::{Fail, Pass};
 
-const HOUR: i64 = 60 * MINUTE;
-
 fn trusted() -> Story {
     let mut story = Story::one();
     story.run(1, Pass);

@@ -25,6 +25,7 @@ use crate::protocol::{
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
 const START: i64 = 1_795_320_000_000;
 
 fn check_name(name: &str) -> CheckName {

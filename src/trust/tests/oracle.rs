@@ -16,6 +16,8 @@ struct Arrival {
     void: bool,
     /// Which definition it was made under, counted by changes.
     definition: usize,
+    /// The latest it can have happened.
+    happened_at: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -122,18 +124,19 @@ impl Oracle {
         // After a reboot the rules may have refused the newer pass, so it proves nothing here.
         let late = newer(one.runs(Outcome::Bad)) || (!one.rebooted() && newer(one.runs(Outcome::Good)));
         let void = status == Status::Pass && late;
-        one.arrivals.push(Arrival { seen: seen.clone(), status, future, void, definition });
-        self.distrust(policy, now);
+        let happened_at = seen.result.finished_at.0.min(now.0).max(evidence(seen));
+        one.arrivals.push(Arrival { seen: seen.clone(), status, future, void, definition, happened_at });
+        self.distrust(policy);
     }
 
     /// Failures become distrust.
-    fn distrust(&mut self, policy: &Policy, now: Timestamp) {
+    fn distrust(&mut self, policy: &Policy) {
         for check in &policy.checks {
             let Some(one) = self.checks.get_mut(&check.name) else { continue };
             let row = one.row();
             let Some(last) = row.last().copied() else { continue };
             let failed_at = one.of(last).filter(|a| a.status == Status::Fail);
-            let failed_at = failed_at.map(|a| a.seen.result.finished_at.0.min(now.0).max(evidence(&a.seen))).max();
+            let failed_at = failed_at.map(|a| a.happened_at).max();
             let current = one.of(last).any(|a| a.status == Status::Fail && a.definition == self.definition);
             let failed_at = failed_at.unwrap();
             if let Some(bad) = &mut one.bad {
@@ -151,9 +154,20 @@ impl Oracle {
         }
     }
 
+    /// The clock was stepped back behind failures: they happened now.
+    fn mend_clock(&mut self, now: Timestamp) {
+        for one in self.checks.values_mut() {
+            let times = one.arrivals.iter_mut().map(|a| &mut a.happened_at);
+            for at in times.chain(one.bad.iter_mut().map(|bad| &mut bad.failed_at)).filter(|at| **at > now.0 + 30_000) {
+                *at = now.0;
+            }
+        }
+    }
+
     /// The highest level the node may have; time takes effect here.
     pub(super) fn level(&mut self, policy: &Policy, now: Timestamp) -> Level {
-        self.distrust(policy, now);
+        self.distrust(policy);
+        self.mend_clock(now);
         let definition = self.definition;
         if self.released_at.is_some_and(|at| at > now.0 + 30_000) {
             // The clock was stepped back behind the release: what came so far is forgotten, what comes now is not.

@@ -214,3 +214,25 @@ fn every_distrusting_check_has_to_recover() {
     story.take("b", &seen);
     story.is(Trusted);
 }
+
+#[test]
+fn a_failure_under_a_clock_far_ahead_does_not_bind_for_as_long() {
+    let mut story = Story::one();
+    story.run(1, Pass);
+    story.wait(100 * HOUR).run(2, Fail);
+    story.is(Untrusted);
+    // The clock is set right. From now on it is as if the node had failed now.
+    story.wait(-100 * HOUR).is(Untrusted).wait(MINUTE).run(3, Pass);
+    story.is(Untrusted).wait(10 * MINUTE).run(4, Pass);
+    story.is(Trusted);
+}
+
+#[test]
+fn passes_that_expired_under_a_clock_far_ahead_do_not_spend_those_that_come() {
+    let mut story = Story::one();
+    story.run(1, Pass);
+    story.wait(100 * HOUR).run(2, Pass);
+    story.is(Trusted).wait(HOUR).is(Unknown);
+    story.wait(-101 * HOUR).is(Unknown).run(3, Pass);
+    story.is(Trusted);
+}

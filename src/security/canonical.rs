@@ -1,12 +1,9 @@
-//! One JSON text per value (RFC 8785), and the strict parser for text that was signed.
+//! One JSON text per value (RFC 8785). How signed text is read: [`super::strict`].
 //!
 //! Signed content holds integers within ±(2^53 - 1), text, booleans, null, lists and objects: numbers that every JSON
 //! library writes and reads the same way. Anything else is refused on both sides, so that what was verified and what is
 //! used cannot differ.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -132,104 +129,4 @@ fn check_object(object: &Map<String, Value>, depth: usize, names: &mut Names) ->
 
 fn deeper(depth: usize) -> Result<(), CanonicalError> {
     if depth >= MAX_DEPTH { Err(CanonicalError::Depth) } else { Ok(()) }
-}
-
-/// Reads `text`, accepting only what [`canonicalize`] could have signed, in any layout.
-///
-/// # Errors
-/// [`CanonicalError`] for anything that is no JSON, a member named twice, numbers other than integers within
-/// ±[`MAX_INTEGER`], nesting beyond [`MAX_DEPTH`], and text after the value.
-pub fn parse_strict(text: &[u8]) -> Result<Value, CanonicalError> {
-    let syntax = |error: serde_json::Error| CanonicalError::Syntax(display_safe_to(&error.to_string(), 200));
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = Strict { depth: 0 }.deserialize(&mut reader).map_err(syntax)?;
-    reader.end().map_err(syntax)?;
-    Ok(value)
-}
-
-/// Builds a [`Value`] from input at nesting `depth`.
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
-        if self.depth >= MAX_DEPTH {
-            return Err(E::custom(CanonicalError::Depth));
-        }
-        Ok(Self { depth: self.depth + 1 })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON of integers, text, booleans, null, lists and objects")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
-        if value.unsigned_abs() > MAX_INTEGER.unsigned_abs() {
-            return Err(E::custom(CanonicalError::Range(value.to_string())));
-        }
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            Err(_) => Err(E::custom(CanonicalError::Range(value.to_string()))),
-        }
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Err(E::custom(CanonicalError::Float(value.to_string())))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(self.inner()?)? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        // Asked before the first member: an object counts also when it is empty, as it does for whoever signs.
-        self.inner()?;
-        while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(self.inner()?)?;
-            // Libraries disagree on which of two members of one name counts, so neither does.
-            if let Some(name) = object.contains_key(&name).then(|| display_safe_to(&name, 64)) {
-                return Err(serde::de::Error::custom(format!("member {name:?} occurs twice")));
-            }
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
-    }
 }

@@ -11,10 +11,11 @@ use crate::clock::Timestamp;
 use crate::names::DeploymentId;
 use crate::protocol::{Delta, Heartbeat, Policy, Snapshot, Ticket};
 
-use super::canonical::{canonicalize, parse_strict};
+use super::canonical::canonicalize;
 use super::error::{AuthError, SignError};
 use super::keys::{KeyId, SigningKey};
-use super::request::{malformed, same_deployment, to_value, verify_bytes};
+use super::request::{same_deployment, to_value, verify_bytes};
+use super::strict::parse_strict_as;
 use super::trust_store::{TrustStore, TrustedKey};
 
 /// What a document is, which its signature covers: a heartbeat can never be taken for a policy.
@@ -162,7 +163,7 @@ impl SignedDocument {
         if !required(key) {
             return Err(AuthError::Forbidden { key_id: key.key_id, required: format!("that may sign a {kind}") });
         }
-        let content = serde_json::from_value(parse_strict(self.body.as_bytes())?).map_err(|error| malformed(&error))?;
+        let content = parse_strict_as(self.body.as_bytes())?;
         key.check_valid(signed_at(&content), received)?;
         Ok((content, key.clone()))
     }

@@ -6,7 +6,8 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`canonical`] | one JSON text per value, and the strict parser for signed text |
+//! | [`canonical`] | one JSON text per value |
+//! | [`strict`] | how text that was signed is read |
 //! | [`keys`] | key pairs, key ids, key files |
 //! | [`roles`] | what a key may be allowed to do |
 //! | [`trust_store`], [`trust_file`], [`trust_shared`], [`trust_edit`] | which keys the administrator trusts, as what, until when |
@@ -28,6 +29,7 @@ pub mod request;
 pub mod roles;
 pub mod rotation;
 pub mod seen;
+pub mod strict;
 pub mod trust_edit;
 pub mod trust_file;
 pub mod trust_shared;
@@ -37,7 +39,7 @@ pub mod vouch;
 #[cfg(test)]
 mod tests;
 
-pub use canonical::{CanonicalError, canonicalize, parse_strict};
+pub use canonical::{CanonicalError, canonicalize};
 pub use document::{DocumentKind, SignedDocument};
 pub use error::{AuthError, SignError};
 pub use keys::{KeyError, KeyId, PublicKey, SigningKey};
@@ -46,6 +48,7 @@ pub use request::{RequestParts, RequestSigner, ServerAddress, Verified, check_wi
 pub use roles::{Role, RoleSet};
 pub(crate) use seen::FORGOTTEN;
 pub use seen::SeenIds;
+pub use strict::parse_strict;
 pub use trust_shared::{SharedTrustStore, TrustReport};
 pub use trust_store::{TrustStore, TrustedKey};
 pub use vouch::{Revocations, Vouch};

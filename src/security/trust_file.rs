@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::text::display_safe_to;
 
-use super::canonical::parse_strict;
 use super::files;
 use super::keys::{KeyId, PublicKey};
 use super::roles::{Role, RoleSet};
+use super::strict::parse_strict;
 use super::trust_store::TrustedKey;
 
 /// A trust file is under 1 KiB; more than this is something else.

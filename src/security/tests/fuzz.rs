@@ -163,6 +163,8 @@ fn no_changed_reply_is_believed() {
 #[test]
 fn signed_text_means_one_thing() {
     let judge = |text: &[u8]| {
+        let as_value = super::super::strict::parse_strict_as::<Value>(text);
+        assert_eq!(as_value, parse_strict(text), "the same is read with and without a value in between");
         let Ok(value) = parse_strict(text) else { return };
         // What is read strictly can be signed, and what was signed is read as what it was.
         let canonical = canonicalize(&value).unwrap();

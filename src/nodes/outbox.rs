@@ -2,6 +2,8 @@
 //! forgotten. A crash in between sends it again; whoever gets it recognises it by its id.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,6 +15,7 @@ use crate::nodes::storage::{self, Lane, Parcel};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcClient, RpcError};
 use crate::store::Database;
+use crate::telemetry::Sparingly;
 
 /// How long a failed sending waits, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -22,7 +25,7 @@ const FORGET_EVERY: i64 = 500;
 const FORGET_AFTER: Duration = Duration::from_secs(1);
 
 /// Most notifications kept while nobody takes them.
-const MAX_NOTIFICATIONS: usize = 50_000;
+const MAX_NOTIFICATIONS: usize = 20_000;
 
 /// What a sender needs.
 pub struct Sender {
@@ -36,6 +39,38 @@ pub struct Sender {
     pub database: Database,
 }
 
+/// What is in memory, in order.
+struct Waiting {
+    parcels: VecDeque<Parcel>,
+    /// The last one sent or dropped that is still in the database.
+    sent: Option<i64>,
+    /// How many were dropped and not yet told of.
+    dropped: usize,
+    dropping: Sparingly,
+}
+
+impl Waiting {
+    /// Drops the oldest notifications where there are too many, if there are.
+    fn bound(&mut self, lane: Lane) -> Option<()> {
+        metrics::gauge!("spice_nodes_outbox_waiting", "lane" => lane.as_str()).set(self.parcels.len() as f64);
+        let surplus = self.parcels.len().checked_sub(MAX_NOTIFICATIONS).filter(|surplus| *surplus > 0)?;
+        if lane != Lane::Notifications {
+            return None;
+        }
+        // Nobody has listened for long. Trust does not depend on it, so the oldest go rather than the disk.
+        self.sent = self.parcels.drain(..surplus).next_back().map(|parcel| parcel.id).max(self.sent);
+        metrics::counter!("spice_nodes_outbox_dropped_total", "lane" => lane.as_str()).increment(surplus as u64);
+        self.dropped += surplus;
+        if self.dropping.log().is_some() {
+            tracing::error!(
+                dropped = std::mem::take(&mut self.dropped),
+                "notifications were dropped: they come faster than they are taken, or nobody takes them; is Ceilometer listening on the exchange?"
+            );
+        }
+        Some(())
+    }
+}
+
 impl Sender {
     /// Sends what `restored` and `parcels` hold until `stop`; at the end everything unsent is still in the database.
     pub async fn run(
@@ -44,53 +79,60 @@ impl Sender {
         mut parcels: mpsc::UnboundedReceiver<Parcel>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let mut waiting: VecDeque<Parcel> = restored.into();
-        let mut sent: Option<i64> = None;
+        let mut waiting = Waiting { parcels: restored.into(), sent: None, dropped: 0, dropping: Sparingly::default() };
         let mut unforgotten = 0;
         loop {
             while let Ok(parcel) = parcels.try_recv() {
-                waiting.push_back(parcel);
+                waiting.parcels.push_back(parcel);
             }
-            if self.lane == Lane::Notifications && waiting.len() > MAX_NOTIFICATIONS {
-                // Nobody has listened for long. Trust does not depend on it, so the oldest go rather than the disk.
-                let surplus = waiting.len() - MAX_NOTIFICATIONS;
-                sent = waiting.drain(..surplus).next_back().map(|parcel| parcel.id).max(sent);
-                metrics::counter!("spice_nodes_outbox_dropped_total", "lane" => self.lane.as_str())
-                    .increment(surplus as u64);
-                tracing::error!(
-                    dropped = surplus,
-                    "notifications were dropped: no listener has taken them; is Ceilometer listening on the exchange?"
-                );
-                unforgotten = FORGET_EVERY;
-            }
-            metrics::gauge!("spice_nodes_outbox_waiting", "lane" => self.lane.as_str()).set(waiting.len() as f64);
-            let Some(parcel) = waiting.front() else {
+            unforgotten = waiting.bound(self.lane).map_or(unforgotten, |()| FORGET_EVERY);
+            let Some(parcel) = waiting.parcels.pop_front() else {
                 tokio::select! {
                     biased;
                     _ = stop.changed() => break,
-                    () = tokio::time::sleep(FORGET_AFTER), if sent.is_some() => {
-                        self.forget(&mut sent, &mut unforgotten).await;
+                    () = tokio::time::sleep(FORGET_AFTER), if waiting.sent.is_some() => {
+                        self.forget(&mut waiting.sent, &mut unforgotten).await;
                     }
                     parcel = parcels.recv() => match parcel {
-                        Some(parcel) => waiting.push_back(parcel),
+                        Some(parcel) => waiting.parcels.push_back(parcel),
                         None => break,
                     },
                 }
                 continue;
             };
-            tokio::select! {
-                biased;
-                _ = stop.changed() => break,
-                () = self.deliver(parcel) => {}
+            if self.deliver_while(&parcel, &mut waiting, &mut parcels, &mut stop).await.is_break() {
+                break;
             }
-            sent = Some(parcel.id);
+            waiting.sent = Some(parcel.id).max(waiting.sent);
             unforgotten += 1;
-            waiting.pop_front();
             if unforgotten >= FORGET_EVERY {
-                self.forget(&mut sent, &mut unforgotten).await;
+                self.forget(&mut waiting.sent, &mut unforgotten).await;
             }
         }
-        self.forget(&mut sent, &mut unforgotten).await;
+        self.forget(&mut waiting.sent, &mut unforgotten).await;
+    }
+
+    /// Sends one parcel. More may come meanwhile, for as long as nobody takes it; break: it is time to stop.
+    async fn deliver_while(
+        &self,
+        parcel: &Parcel,
+        waiting: &mut Waiting,
+        parcels: &mut mpsc::UnboundedReceiver<Parcel>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> ControlFlow<()> {
+        let mut delivering = pin!(self.deliver(parcel));
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.changed() => return ControlFlow::Break(()),
+                () = &mut delivering => return ControlFlow::Continue(()),
+                Some(parcel) = parcels.recv() => {
+                    waiting.parcels.push_back(parcel);
+                    // What goes is forgotten with the next that is sent.
+                    let _ = waiting.bound(self.lane);
+                }
+            }
+        }
     }
 
     /// Sends one parcel, trying until it is taken; what can never be taken is dropped, loudly.

@@ -160,7 +160,7 @@ class Role:
         ready = " role is active" if name in LED else " spiced: started "
         while ready not in self.log.read_text(errors="replace"):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"tools/bench: {name} did not start\n{self.log.read_text(errors='replace')}")
+                raise SystemExit(f"tools/bench: {name} did not start\n{self.log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.05)
 
     def complaints(self):
@@ -207,6 +207,14 @@ def cpu_seconds(pids):
 def memory_mib(pid):
     """What the process has in memory."""
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
+
+
+def share_mib(pid):
+    """Its share of what is in memory: pages that it has in common with others count in parts, so that shares may be added up."""
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def machine_seconds():

@@ -53,7 +53,13 @@
 //! - **The history has no index by age**: results lie in the order in which they came, and what is too old is found at their beginning. Its
 //!   index by node begins anew in every block of results, so that a batch writes few pages of it; asking for a node's results looks into
 //!   one block after the other, the newest first.
-//! - **mimalloc in `spiced`**: results are millions of small values that one thread makes and another frees.
+//! - **jemalloc in `spiced`**: results are millions of small values that one thread makes and another frees, and what a burst took has to go back
+//!   to the system although the thread that had it sleeps now.
+//! - **Nodes are kept as their rows, compressed** ([`nodes::kept`]), and read back when something happens to them. As values, what trust depends on
+//!   took several kilobytes a node; a hundred thousand of them are to fit, with all roles, into 300 MB.
+//! - **What changes all nodes is stored some at a time** (another policy, a restart after a long silence, a revocation): the policy first, so that a
+//!   restart on the way judges the rest by it. In one transaction it would outlast the lease, which is renewed in the same database, and a large cloud
+//!   could not start.
 //! - **A transaction only writes**, so it is remembered while it is made and said again where the database gave it up (a deadlock, Galera at the
 //!   commit, a broken connection): every caller gets that for nothing, and none can read inside a transaction what will not be so the second
 //!   time. On MariaDB it carries a number of its own; a commit whose answer was lost is looked up before anything goes on.

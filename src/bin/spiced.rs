@@ -12,9 +12,9 @@ use spice::telemetry::listener::Listener;
 use spice::telemetry::{self, LogOptions, figures, systemd};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Results are read, judged and stored as millions of small values, which one thread makes and another frees.
+/// Results are read, judged and stored as millions of small values, which one thread makes and another frees; and what a burst took goes back to the system.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// SPICE: scheduled security checks and trusted pools for OpenStack.
 ///

@@ -54,7 +54,7 @@ impl Consent {
 }
 
 /// A preview in sentences.
-fn told(preview: &Value) -> String {
+pub fn told(preview: &Value) -> String {
     let list = |name: &str| preview.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut text = String::new();
     for change in list("raised") {
@@ -71,8 +71,10 @@ fn told(preview: &Value) -> String {
         text.push_str(&format!("loosens: {}\n", word(&loosened)));
     }
     if preview.get("confirm").is_some_and(|id| !id.is_null()) {
-        let (id, until) = (member(preview, "confirm"), member(preview, "confirm_until"));
-        text.push_str(&format!("an administrator confirms exactly this with --confirm {id}, until {until}\n"));
+        let id = member(preview, "confirm");
+        let until = preview.get("confirm_until").filter(|until| !until.is_null());
+        let until = until.map(|until| format!(", until {}", word(until))).unwrap_or_default();
+        text.push_str(&format!("an administrator confirms exactly this with --confirm {id}{until}\n"));
     }
     text
 }

@@ -203,7 +203,12 @@ impl Found {
 
     fn policy(&mut self, checks: &Value, nodes: &Value) {
         let (made, under) = (checks.get("policy_number"), nodes.get("policy_number"));
-        if made.is_some_and(|made| !made.is_null() && under != Some(made)) {
+        if let Some(refused) = nodes.get("policy_refused").and_then(Value::as_i64) {
+            self.service(format!(
+                "Nodes refuses policy {refused} of Checks, because it judges by a newer one: was the database of Checks restored? \
+                 `spicectl pool adopt-policy` shows what it would change"
+            ));
+        } else if made.is_some_and(|made| !made.is_null() && under != Some(made)) {
             let under = under.filter(|under| !under.is_null()).map_or_else(|| "none".to_owned(), ToString::to_string);
             self.service(format!(
                 "Checks has policy {}, Nodes judges under {under}; if that lasts over a minute, see the log of Nodes",

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
-use crate::cli::consent::Consent;
+use crate::cli::consent::{Consent, told};
 use crate::cli::error::{CliError, Exit};
-use crate::cli::output::{Field, OutputArgs, field, say, shown};
+use crate::cli::output::{Field, OutputArgs, field, print, say, shown};
 use crate::cli::{show, values};
 use crate::names::PoolName;
 
@@ -61,6 +61,21 @@ Example: see what would be done, then do it:
         #[arg(long)]
         confirm: bool,
     },
+    /// Has nodes judged by the policy of a Checks whose database was restored from a backup
+    #[command(after_help = "\
+What was decided after the backup is lost, and nodes may be asked for less: so nothing of Checks counts until somebody has seen what changes. First make
+sure that no other spiced with role checks runs on another database.
+Example: see what would change, then do it:
+  spicectl pool adopt-policy
+  spicectl pool adopt-policy --reason 'restored the backup of Monday' --confirm 0123456789ab")]
+    AdoptPolicy {
+        /// Why; kept with every change that follows
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Do what was shown under this id
+        #[arg(long, value_name = "ID")]
+        confirm: Option<String>,
+    },
     /// Makes a pool; nobody is trusted in it until a check is required there
     #[command(after_help = "\
 Example: a pool that only prefers, and a check that counts in it:
@@ -111,6 +126,15 @@ impl PolicyArgs {
     }
 }
 
+const ADOPT: &[Field] = &[
+    field("number"),
+    field("in_force"),
+    field("nodes"),
+    field("raised"),
+    field("lowered"),
+    field("confirm"),
+    field("done"),
+];
 const RESET: &[Field] = &[field("epoch"), field("known_by_readers"), field("next_epoch_above"), field("done")];
 
 const LIST: &[Field] = &[
@@ -172,6 +196,14 @@ impl Verb {
                 output.object(&session.nodes("pool_reset_epoch", args).await?, RESET)?;
                 if !confirm {
                     say("spicectl: nothing was done; --reason and --confirm do it");
+                }
+            }
+            Self::AdoptPolicy { reason, confirm } => {
+                let args = json!({ "reason": reason, "confirm": confirm });
+                let shown = session.nodes("policy_adopt", args).await?;
+                match confirm {
+                    None if output.is_table() && output.column.is_empty() => print(&told(&shown))?,
+                    _ => output.object(&shown, ADOPT)?,
                 }
             }
             Self::Set { name, policy, consent } => {

@@ -11,6 +11,9 @@ use crate::nodes::world::{Stage, World};
 use crate::protocol::{Delta, publication};
 use crate::store::{StoreError, to_body};
 
+/// Most changes of trust that are logged one by one where many come at once.
+const MOST_TOLD: usize = 20;
+
 /// A stage whose parts have their numbers.
 pub(super) struct Sealed {
     record_head: (i64, String),
@@ -25,7 +28,7 @@ impl Nodes {
     /// [`StoreError`].
     pub(super) async fn commit(&self, world: &mut World, mut stage: Stage) -> Result<(), StoreError> {
         let mut changes = self.database.begin().await?;
-        storage::save_nodes(&mut changes, stage.touched.values().map(storage::node_row).collect()).await?;
+        storage::save_nodes(&mut changes, stage.rows(world.keeper.like())).await?;
         for tombstone in &stage.buried {
             storage::bury_node(&mut changes, tombstone).await?;
         }
@@ -45,6 +48,7 @@ impl Nodes {
     /// Gives everything in `stage` its number, and makes the rows that are written last.
     pub(super) fn seal(&self, world: &World, stage: &mut Stage) -> (Sealed, Rows) {
         let (mut seq, mut head) = world.record_head.clone();
+        let mut told = 0_usize;
         let mut record = Vec::with_capacity(stage.record.len());
         let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();
         for entry in &mut stage.record {
@@ -68,8 +72,14 @@ impl Nodes {
                     stage.parcels.push((Lane::Notifications, to_body(&notification)));
                 }
                 metrics::counter!("spice_nodes_trust_changes_total", "pool" => change.pool.to_string(), "to" => change.to.as_str()).increment(1);
-                tracing::info!(node = %change.node, pool = %change.pool, from = %change.from, to = %change.to, reason = change.reason, "trust changed");
+                told += 1;
+                if told <= MOST_TOLD {
+                    tracing::info!(node = %change.node, pool = %change.pool, from = %change.from, to = %change.to, reason = change.reason, "trust changed");
+                }
             }
+        }
+        if let Some(others) = told.checked_sub(MOST_TOLD).filter(|others| *others > 0) {
+            tracing::info!(others, "trust changed of more nodes at the same time; the record tells of each");
         }
         let mut last_outbox = world.last_outbox;
         let number = |(lane, body): (Lane, String)| {

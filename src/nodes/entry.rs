@@ -31,6 +31,14 @@ pub struct Entry {
     pub targeting: Vec<CheckName>,
 }
 
+impl Entry {
+    /// When time alone changes its verdicts.
+    #[must_use]
+    pub fn next_change(&self) -> Option<Timestamp> {
+        self.verdicts.values().filter_map(|verdict| verdict.next_change).min()
+    }
+}
+
 /// What a deleted node leaves behind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tombstone {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
-use crate::nodes::entry::Entry;
+use crate::nodes::kept::Kept;
 use crate::protocol::{Level, Status};
 use crate::telemetry::health;
 use crate::trust::{Reason, Rules, Verdict};
@@ -137,7 +137,7 @@ impl Nodes {
             }
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let part = world.nodes.range::<NodeName, _>((from, Bound::Unbounded)).take(AT_ONCE);
-            let mut last: Option<&Entry> = None;
+            let mut last: Option<&Kept> = None;
             for (_, entry) in part {
                 for (pool, figures) in &mut found {
                     figures.add(&world.rules, entry.verdicts.get(pool).map(AsRef::as_ref), now);

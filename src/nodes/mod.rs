@@ -3,9 +3,10 @@
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
 //! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`rows`] are written while those after them are made,
+//! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`kept`] is how nodes are held between changes. [`rows`] are written while those after them are made,
 //! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others.
 
+mod adopt;
 pub mod commit;
 pub mod entry;
 mod epoch;
@@ -13,6 +14,7 @@ pub mod examine;
 pub mod figures;
 pub mod history;
 mod inventory;
+pub mod kept;
 pub mod notify;
 pub mod outbox;
 pub mod policy;
@@ -105,6 +107,8 @@ pub struct Nodes {
     contradictions: Sparingly,
     /// The same for results of nodes that are not in their ticket.
     not_in_ticket: Sparingly,
+    /// The policy of a restored Checks, which is asked for every minute.
+    policies_refused: Sparingly,
     recorder: Recorder,
     figures: figures::Figures,
     health: RoleHealth,
@@ -168,9 +172,12 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         publisher,
         world: Mutex::new(World {
             nodes: restored.nodes,
+            keeper: restored.keeper,
             policy: None,
+            refused: None,
             policy_floors: restored.policy_floors,
             rules: Rules::default(),
+            is_judged: true,
             pools: std::collections::BTreeMap::new(),
             digest: PoolsDigest::new(),
             version: 1,
@@ -186,6 +193,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         policy_wanted: Notify::new(),
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
+        policies_refused: Sparingly::default(),
         recorder: Recorder::default(),
         figures: figures::Figures::default(),
         health: health.clone(),

@@ -10,19 +10,21 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::names::PoolName;
 use crate::nodes::Nodes;
-use crate::nodes::entry::Entry;
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{Level, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
 use crate::store::StoreError;
-use crate::trust::Rules;
+use crate::trust::{Rules, loosens};
 
 /// How often Checks is asked for the policy; at first until there is one.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After this long without a word readers take nobody as trusted, where no policy says otherwise.
 const DEFAULT_SILENCE_MS: i64 = 600_000;
+
+/// How many nodes are judged in one transaction where all are.
+const JUDGED_AT_ONCE: usize = 500;
 
 /// A policy as it was signed, and when it came: what a thief dated back came too late.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,18 +125,34 @@ impl Nodes {
             RpcError::conflict(format!("policy {} of epoch {} is older than {than}", policy.number, policy.epoch))
         };
         let floor = world.policy_floors.floor();
-        if policy.number < floor {
-            return Err(older(&format!("policy {floor}")));
+        let known_epoch = world.policy.as_ref().map(|(current, _)| current.epoch);
+        if let Some(epoch) = known_epoch.filter(|epoch| policy.epoch < *epoch) {
+            // Of two that are active on two databases, the later one is believed, and nobody goes back.
+            return Err(older(&format!("what Checks says in epoch {epoch}")));
+        }
+        let follows = match &world.policy {
+            // By the same number something else: two databases have gone different ways, unless a newer version reads the same more strictly.
+            Some((current, _)) if policy.number == current.number => loosens(current, &policy).is_empty(),
+            _ => policy.number >= floor,
+        };
+        if !follows {
+            let refused = Err(older(&format!("policy {floor}")));
+            if known_epoch.is_none_or(|epoch| policy.epoch > epoch) {
+                self.refuse(&mut world, policy, stored);
+            }
+            return refused;
         }
         if let Some((current, known)) = &world.policy {
-            if (policy.number, policy.epoch) < (current.number, current.epoch) {
-                return Err(older(&format!("policy {} of epoch {}", current.number, current.epoch)));
-            }
-            if policy.number == current.number {
-                let same = (&policy.checks, &policy.pools) == (&current.checks, &current.pools);
-                if same && known.document.key_id != stored.document.key_id {
-                    // Checks has another key: the old one may go, and this policy stays believed.
+            let same = (&policy.checks, &policy.pools) == (&current.checks, &current.pools);
+            if policy.number == current.number && same {
+                if known.document.key_id != stored.document.key_id || policy.epoch > current.epoch {
+                    // Checks has another key: the old one may go, and this policy stays believed. Or it has a later epoch, behind which nobody goes.
                     self.keep_signed(&mut world, policy, stored).await.map_err(RpcError::from)?;
+                }
+                if !world.is_judged {
+                    // The database was lost on the way.
+                    let cause = format!("policy {}", world.rules.number());
+                    self.judge_all(&mut world, &cause).await.map_err(RpcError::from)?;
                 }
                 return Ok(());
             }
@@ -208,70 +226,77 @@ impl Nodes {
     }
 
     /// Judges every node by `rules`; `cause` is absent at a restart, when nothing of it is new.
-    async fn put_in_force(
+    pub(super) async fn put_in_force(
         &self,
         world: &mut World,
         policy: Option<(Policy, StoredPolicy)>,
         rules: Rules,
         cause: Option<&str>,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now();
         let floors = match &policy {
             Some((policy, stored)) => learnt(&world.policy_floors, policy, stored),
             None => world.policy_floors.clone(),
         };
-        let change =
-            || PolicyChange { policy: policy.as_ref().map(|(_, stored)| stored.clone()), floors: floors.clone() };
-        let mut stage = Stage { policy: cause.map(|_| change()), ..Stage::default() };
-        let names: Vec<_> = world.nodes.keys().cloned().collect();
-        let mut retargeted = Vec::new();
-        for name in &names {
-            let Some(entry) = world.touch(&mut stage, name) else { continue };
-            entry.targeting = rules.targeting(&entry.name, &entry.labels, &entry.placement);
-            let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
-            let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));
-            entry.verdicts = kept;
-            let as_it_was =
-                Entry { targeting: entry.targeting.clone(), ..world.nodes.get(name).unwrap_or(entry).clone() };
-            world.review(&mut stage, &rules, name, cause.unwrap_or("restart"), now);
-            for (pool, verdict) in gone.into_iter().filter(|(_, verdict)| verdict.level != Level::Unknown) {
-                stage.end_in_pool(name, pool, verdict.level, cause.unwrap_or("restart"), now);
-            }
-            // Most nodes are judged as before; only the others are written.
-            if stage.touched.get(name) == Some(&as_it_was) {
-                stage.touched.remove(name);
-                retargeted.push(as_it_was);
-            }
-        }
         let same_pools = world.rules.pools() == rules.pools() && cause.is_some();
-        let committed = self.commit_under(world, stage, policy, rules).await;
-        if committed.is_ok() {
-            world.policy_floors = floors;
-            world.retarget(retargeted);
+        let stored = policy.as_ref().map(|(_, stored)| stored.clone());
+        let before = (std::mem::replace(&mut world.policy, policy), std::mem::replace(&mut world.rules, rules));
+        if cause.is_some() {
+            let change = PolicyChange { policy: stored, floors: floors.clone() };
+            let stage = Stage { policy: Some(change), ..Stage::default() };
+            if let Err(error) = self.commit(world, stage).await {
+                (world.policy, world.rules) = before;
+                return Err(error);
+            }
         }
-        if committed.is_ok() && !same_pools {
-            // Other pools or modes: no delta can say that. Caches see another digest and take a snapshot.
+        world.policy_floors = floors;
+        world.refused = None;
+        if !same_pools {
             world.rebuild_pools();
+        }
+        self.judge_all(world, cause.unwrap_or("restart")).await?;
+        if !same_pools {
+            // Other pools or modes: no delta can say that. Caches see another digest and take a snapshot.
             world.version += 1;
             self.say_heartbeat(world);
         }
-        committed
+        Ok(())
     }
 
-    async fn commit_under(
-        &self,
-        world: &mut World,
-        stage: Stage,
-        policy: Option<(Policy, StoredPolicy)>,
-        rules: Rules,
-    ) -> Result<(), StoreError> {
-        let before = (std::mem::replace(&mut world.policy, policy), std::mem::replace(&mut world.rules, rules));
-        let committed = self.commit(world, stage).await;
-        if committed.is_err() {
-            (world.policy, world.rules) = before;
+    /// Judges every node by the policy in force; a restart does it as well. Some at a time, each with its own transaction: where most of a large
+    /// cloud changes at once, one for all would take longer than the lease of the role lasts, which is renewed in the same database.
+    async fn judge_all(&self, world: &mut World, cause: &str) -> Result<(), StoreError> {
+        world.is_judged = false;
+        let names: Vec<_> = world.nodes.keys().cloned().collect();
+        let rules = world.rules.clone();
+        for names in names.chunks(JUDGED_AT_ONCE) {
+            let now = self.clock.now();
+            let (mut stage, mut retargeted) = (Stage::default(), Vec::new());
+            for name in names {
+                let Some(mut as_it_was) = world.open(name) else { continue };
+                as_it_was.targeting = rules.targeting(&as_it_was.name, &as_it_was.labels, &as_it_was.placement);
+                let entry = stage.touched.entry(name.clone()).or_insert_with(|| as_it_was.clone());
+                let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
+                let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));
+                entry.verdicts = kept;
+                world.review(&mut stage, &rules, name, cause, now);
+                for (pool, verdict) in gone.into_iter().filter(|(_, verdict)| verdict.level != Level::Unknown) {
+                    stage.end_in_pool(name, pool, verdict.level, cause, now);
+                }
+                // Most nodes are judged as before; only the others are written.
+                if stage.touched.get(name) == Some(&as_it_was) {
+                    stage.touched.remove(name);
+                    retargeted.push((name.clone(), world.keeper.shared(&as_it_was.targeting)));
+                }
+            }
+            if !stage.touched.is_empty() {
+                self.commit(world, stage).await?;
+            }
+            world.retarget(retargeted);
+            tokio::task::yield_now().await;
         }
-        committed
+        world.is_judged = true;
+        Ok(())
     }
 }
 

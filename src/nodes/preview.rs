@@ -5,12 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use serde_json::{Value, json};
-
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
+use crate::nodes::kept::Kept;
 use crate::protocol::preview::MOST_NAMED;
 use crate::protocol::{Candidate, Level, LevelChange, Policy, Preview};
 use crate::rpc::RpcError;
@@ -28,7 +27,7 @@ impl Nodes {
     ///
     /// # Errors
     /// Conflict while Nodes judges by another policy than the one it would follow; bad request where it cannot be judged by.
-    pub(super) async fn preview(&self, candidate: Candidate) -> Result<Value, RpcError> {
+    pub(super) async fn preview(&self, candidate: Candidate) -> Result<Preview, RpcError> {
         if self.world.lock().await.rules.number() < candidate.follows {
             // Checks has just made one that has not come yet.
             self.ask_for_policy().await?;
@@ -52,16 +51,16 @@ impl Nodes {
             let Some(last) = some.last() else { break };
             after = Some(last.name.clone());
             judged += some.len();
-            for entry in &some {
-                changes.note(entry, (&old, &new), now);
+            for entry in some.iter().filter_map(Kept::open) {
+                changes.note(&entry, (&old, &new), now);
             }
             tokio::task::yield_now().await;
         }
-        Ok(json!(Preview { nodes: judged, changes: changes.told() }))
+        Ok(Preview { nodes: judged, changes: changes.told() })
     }
 
     /// The next nodes by name, as long as the policy in force stays the one with this number.
-    async fn some_nodes(&self, number: i64, after: Option<&NodeName>) -> Result<Vec<Entry>, RpcError> {
+    async fn some_nodes(&self, number: i64, after: Option<&NodeName>) -> Result<Vec<Kept>, RpcError> {
         let world = self.world.lock().await;
         if world.rules.number() != number {
             return Err(RpcError::conflict(format!(

@@ -30,7 +30,7 @@ async fn judged_lab() -> Lab {
 }
 
 async fn previewed(lab: &Lab, candidate: Candidate) -> Preview {
-    serde_json::from_value(lab.nodes.preview(candidate).await.unwrap()).unwrap()
+    lab.nodes.preview(candidate).await.unwrap()
 }
 
 fn told(preview: &Preview) -> Vec<(String, Level, Level, Vec<String>)> {
@@ -107,10 +107,10 @@ async fn others_have_the_world_while_many_nodes_are_judged() {
     let lab = lab().await;
     {
         let mut world = lab.nodes.world.lock().await;
-        let like = world.nodes[&node(0)].clone();
+        let like = world.open(&node(0)).unwrap();
         for index in 0..20 * AT_ONCE {
             let name = node(index);
-            world.nodes.insert(name.clone(), Entry { name, trust: NodeTrust::new("identity"), ..like.clone() });
+            world.keep(Entry { name, trust: NodeTrust::new("identity"), ..like.clone() });
         }
     }
     let judging = previewed(&lab, candidate(|_| ()));

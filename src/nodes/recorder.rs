@@ -230,8 +230,7 @@ impl Nodes {
                 rows.results.push(HistoryRow::of(*last_result, &stored));
             }
         }
-        let touched = outcomes.keys().filter_map(|node| stage.touched.get(node));
-        rows.nodes = touched.map(storage::node_row).collect();
+        rows.nodes = stage.rows_of(outcomes.keys(), world.keeper.like());
         stage.parcels.push((Lane::Events, told));
         if !rebooted.is_empty() {
             stage.parcels.push(nodes_changed(&rebooted, "boot"));

@@ -11,6 +11,7 @@ use crate::bus::{Bus, BusOptions};
 use crate::clock::{Clock, VirtualClock};
 use crate::nodes::entry::Entry;
 use crate::nodes::history;
+use crate::nodes::kept::Kept;
 use crate::nodes::storage::Parcel;
 use crate::nodes::world::tests::{START, rules};
 use crate::protocol::digest::PoolsDigest;
@@ -72,14 +73,16 @@ pub(in crate::nodes) async fn lab() -> Lab {
         let targeting = rules.targeting(&node(index), &BTreeMap::new(), &crate::protocol::Placement::default());
         let (labels, verdicts) = (BTreeMap::new(), BTreeMap::new());
         let placement = crate::protocol::Placement::default();
-        let entry = Entry { name: node(index), labels, placement, registered_at: START, trust, verdicts, targeting };
-        (node(index), entry)
+        Entry { name: node(index), labels, placement, registered_at: START, trust, verdicts, targeting }
     });
     let mut world = World {
-        nodes: known.collect(),
+        nodes: BTreeMap::new(),
+        keeper: restored.keeper,
         policy: None,
+        refused: None,
         policy_floors: restored.policy_floors,
         rules: rules.clone(),
+        is_judged: true,
         pools: BTreeMap::new(),
         digest: PoolsDigest::new(),
         version: 1,
@@ -89,6 +92,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         last_outbox: 0,
         record_head: restored.record_head,
     };
+    known.for_each(|entry| world.keep(entry));
     world.rebuild_pools();
     let nodes = Arc::new(Nodes {
         rpc: RpcClient::new(bus, identity.clone()),
@@ -106,6 +110,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         policy_wanted: Notify::new(),
         contradictions: Sparingly::default(),
         not_in_ticket: Sparingly::default(),
+        policies_refused: Sparingly::default(),
         recorder: Recorder::default(),
         figures: crate::nodes::figures::Figures::default(),
         health: crate::telemetry::health::Health::default().role("nodes"),
@@ -186,7 +191,7 @@ impl Lab {
     }
 
     /// All that a failed commit must leave alone.
-    async fn memory(&self) -> (BTreeMap<NodeName, Entry>, i64, i64, i64, (i64, String)) {
+    async fn memory(&self) -> (BTreeMap<NodeName, Kept>, i64, i64, i64, (i64, String)) {
         let world = self.nodes.world.lock().await;
         (world.nodes.clone(), world.version, world.last_result, world.last_outbox, world.record_head.clone())
     }

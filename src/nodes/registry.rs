@@ -137,7 +137,7 @@ impl Nodes {
     pub(super) async fn delete(&self, caller: &Caller, name: &NodeName) -> Result<Value, RpcError> {
         let mut world = self.world.lock().await;
         let now = self.clock.now();
-        let entry = world.nodes.get(name).ok_or_else(|| no_such_node(name))?;
+        let entry = world.open(name).ok_or_else(|| no_such_node(name))?;
         let tombstone = Tombstone { name: name.clone(), deleted_at: now, trust: entry.trust.tombstone() };
         let mut stage = Stage { buried: vec![tombstone], ..Stage::default() };
         act(&mut stage, name, "deleted", "", caller, now);
@@ -235,7 +235,7 @@ impl Nodes {
         }
         self.commit(&mut world, stage).await.map_err(RpcError::from)?;
         tracing::info!(node = %name, sender = caller.sender, action, reason, "an administrator acted on a node");
-        Ok(world.nodes.get(name).map(|entry| self.show(&world, entry)).unwrap_or(json!(null)))
+        Ok(world.open(name).map(|entry| self.show(&world, &entry)).unwrap_or(json!(null)))
     }
 }
 

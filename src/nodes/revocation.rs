@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
+use crate::nodes::kept::Kept;
 use crate::nodes::record::What;
 use crate::nodes::storage;
 use crate::nodes::world::{Stage, World, new_entry};
@@ -17,6 +18,8 @@ use crate::store::StoreError;
 
 /// How often the trust store is looked at; it reads its directory at most every two seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Nodes that are stored in one transaction.
+const AT_ONCE: usize = 500;
 
 /// Judges again whenever the trust store changed, until `stop`.
 pub async fn watch(nodes: Arc<Nodes>, stop: CancellationToken) {
@@ -66,10 +69,15 @@ impl Nodes {
         self.void_policy(&mut world, &revoked, &store).await?;
         let now = self.clock.now();
         let mut stage = Stage::default();
+        let mut nodes = 0;
         let names: Vec<_> = world.nodes.keys().cloned().collect();
         for name in names {
-            let Some(entry) = world.nodes.get(&name).filter(|entry| entry.trust.leans_on(&revoked)) else { continue };
-            let mut trust = entry.trust.clone();
+            if stage.touched.len() >= AT_ONCE {
+                nodes += stage.touched.len();
+                self.commit(&mut world, std::mem::take(&mut stage)).await?;
+            }
+            let trust = world.nodes.get(&name).and_then(Kept::trust).filter(|trust| trust.leans_on(&revoked));
+            let Some(mut trust) = trust else { continue };
             let voided = trust.void(&revoked);
             if voided.is_empty() {
                 continue;
@@ -88,10 +96,10 @@ impl Nodes {
                 stage.graves.push(grave);
             }
         }
-        if stage.touched.is_empty() && stage.graves.is_empty() {
+        nodes += stage.touched.len();
+        if nodes == 0 && stage.graves.is_empty() {
             return Ok(());
         }
-        let nodes = stage.touched.len();
         self.commit(&mut world, stage).await?;
         metrics::counter!("spice_nodes_voided_total").increment(nodes as u64);
         tracing::warn!(nodes, "evidence was voided and the nodes judged again");

@@ -32,7 +32,7 @@ impl Service for Arc<Nodes> {
             "node_inventory" => self.inventory(typed(args)?).await,
             "policy_preview" => {
                 let Previewed { candidate } = typed(args)?;
-                self.preview(candidate).await
+                Ok(json!(self.preview(candidate).await?))
             }
             "record_list" => self.record_list(typed(args)?).await,
             "node_create" => {
@@ -83,6 +83,7 @@ impl Service for Arc<Nodes> {
                 Ok(json!({ "document": self.snapshot(&world, nonce)? }))
             }
             "pool_reset_epoch" => self.reset_epoch(&caller, typed(args)?).await,
+            "policy_adopt" => self.adopt_policy(&caller, typed(args)?).await,
             "status" => {
                 let _: NoArguments = typed(args)?;
                 Ok(self.status(&*self.world.lock().await))

@@ -7,6 +7,7 @@ use sqlx::Row;
 use crate::clock::Timestamp;
 use crate::names::NodeName;
 use crate::nodes::entry::{Entry, Tombstone};
+use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
 use crate::store::{Changes, Database, StoreError, settled, to_body};
@@ -14,7 +15,9 @@ use crate::store::{Changes, Database, StoreError, settled, to_body};
 /// What a restart finds.
 pub struct Restored {
     /// All nodes.
-    pub nodes: BTreeMap<NodeName, Entry>,
+    pub nodes: BTreeMap<NodeName, Kept>,
+    /// What they are kept with.
+    pub keeper: Keeper,
     /// The last policy, as it was signed.
     pub policy: Option<StoredPolicy>,
     /// How far each key of Checks has numbered policies.
@@ -72,6 +75,8 @@ pub struct Parcel {
     pub body: String,
 }
 
+/// Names differ by any byte, so they have one order.
+const NODES_AFTER: &str = "SELECT name, body FROM nodes_node WHERE name > ? ORDER BY name LIMIT 500";
 const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 
 /// Reads everything.
@@ -79,7 +84,7 @@ const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 /// # Errors
 /// [`StoreError`].
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
-    let entries: Vec<Entry> = database.load("nodes_node", "SELECT name, body FROM nodes_node").await?;
+    let (nodes, keeper) = nodes(database).await?;
     let policy = database.meta(META, "policy").await?.and_then(|text| read_policy(&text, now));
     let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
@@ -99,9 +104,23 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
         outbox.push(Parcel { id: row.try_get(0)?, lane: row.try_get(1)?, body: row.try_get(2)? });
     }
     let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
-    let nodes = entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
     let policy_floors = floors.unwrap_or_default();
-    Ok(Restored { nodes, policy, policy_floors, last_result, record_head, last_outbox, outbox })
+    Ok(Restored { nodes, keeper, policy, policy_floors, last_result, record_head, last_outbox, outbox })
+}
+
+/// All nodes, some at a time: as text and as values they take many times the room in which they are kept.
+async fn nodes(database: &Database) -> Result<(BTreeMap<NodeName, Kept>, Keeper), StoreError> {
+    let (mut nodes, mut keeper) = (BTreeMap::new(), Keeper::default());
+    let mut last = String::new();
+    loop {
+        let page: Vec<(Entry, String)> = database.page("nodes_node", NODES_AFTER, &last).await?;
+        let Some((entry, _)) = page.last() else { return Ok((nodes, keeper)) };
+        last = entry.name.to_string();
+        for (entry, row) in page {
+            let row = Packed::of(&row, keeper.like());
+            nodes.insert(entry.name.clone(), keeper.keep(entry, row));
+        }
+    }
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
 use crate::nodes::history;
-use crate::nodes::world::{Stage, next_change};
+use crate::nodes::kept::Kept;
+use crate::nodes::world::Stage;
 use crate::telemetry::health;
 
 /// The time of day may be stepped, so it is looked at this often whatever is due.
@@ -55,13 +56,13 @@ impl Nodes {
         }
         // A timer that came too early by the rules' own reckoning must not spin.
         for entry in stage.touched.values() {
-            if next_change(entry).is_some_and(|at| at <= now) {
+            if entry.next_change().is_some_and(|at| at <= now) {
                 tracing::warn!(node = %entry.name, "a node's next change lies in the past");
             }
         }
         self.commit(&mut world, stage).await?;
         for timer in due {
-            let still = world.nodes.get(&timer.1).and_then(next_change) == Some(timer.0);
+            let still = world.nodes.get(&timer.1).and_then(Kept::next_change) == Some(timer.0);
             if !still || timer.0 <= now {
                 world.timers.remove(&timer);
             }

@@ -9,6 +9,7 @@ use crate::names::{CheckName, NodeName, PoolName};
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::history;
+use crate::nodes::kept::Kept;
 use crate::nodes::world::World;
 use crate::protocol::Level;
 use crate::rpc::RpcError;
@@ -56,7 +57,7 @@ impl Nodes {
         }
         let limit = filter.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
         let start = filter.after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let level = |entry: &Entry| entry.verdicts.get(&pool).map_or(Level::Unknown, |verdict| verdict.level);
+        let level = |entry: &Kept| entry.verdicts.get(&pool).map_or(Level::Unknown, |verdict| verdict.level);
         let rows = world
             .nodes
             .range((start, std::ops::Bound::Unbounded))
@@ -71,7 +72,7 @@ impl Nodes {
                     "expires_at": verdict.filter(|v| v.level == Level::Trusted).map(|v| v.expires_at.to_string()),
                     "reason": verdict.map(|verdict| verdict.reason.to_string()),
                     "overridden": verdict.is_some_and(|verdict| verdict.overridden),
-                    "maintenance": entry.trust.maintenance.as_ref().is_some_and(|m| m.mutes(self.clock.now())),
+                    "maintenance": entry.muted_until.is_some_and(|until| self.clock.now() < until),
                 })
             });
         Ok(rows.collect())
@@ -79,7 +80,7 @@ impl Nodes {
 
     pub(super) async fn node_show(&self, name: &NodeName) -> Result<Value, RpcError> {
         let world = self.world.lock().await;
-        world.nodes.get(name).map(|entry| self.show(&world, entry)).ok_or_else(|| {
+        world.open(name).map(|entry| self.show(&world, &entry)).ok_or_else(|| {
             RpcError::not_found(format!("there is no node named {name}; `spicectl node list` shows them"))
         })
     }
@@ -200,6 +201,7 @@ impl Nodes {
             "version": world.version,
             "nodes": world.nodes.len(),
             "policy_number": world.policy.as_ref().map(|(policy, _)| policy.number),
+            "policy_refused": world.refused.as_ref().map(|(policy, _)| policy.number),
             "record_entries": world.record_head.0,
             "record_head": world.record_head.1,
             "pools": pools,

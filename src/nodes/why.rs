@@ -9,7 +9,7 @@ use crate::chain::Head;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
-use crate::nodes::entry::Entry;
+use crate::nodes::kept::Kept;
 use crate::nodes::record::{self, RecordEntry, RecordFilter, What};
 use crate::nodes::storage;
 use crate::protocol::Level;
@@ -91,7 +91,7 @@ impl Nodes {
 }
 
 /// The levels in force, each with the entry of the record that says since when and why.
-fn levels_now<'a>(entry: &'a Entry, told: &Told) -> BTreeMap<&'a PoolName, Value> {
+fn levels_now<'a>(entry: &'a Kept, told: &Told) -> BTreeMap<&'a PoolName, Value> {
     let levels = entry.verdicts.iter().map(|(pool, verdict)| {
         let mut level = json!({
             "trust": verdict.level,

@@ -1,13 +1,15 @@
 //! All nodes and pools as they are in force, and changes to them as a value that is stored before it is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::names::{NodeName, PoolName};
+use crate::names::{CheckName, NodeName, PoolName};
 use crate::nodes::entry::{Entry, Tombstone, TrustChange};
+use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
 use crate::nodes::record::{RecordEntry, What};
-use crate::nodes::storage::Lane;
+use crate::nodes::storage::{self, Lane};
 use crate::protocol::digest::PoolsDigest;
 use crate::protocol::{Level, MemberState, Policy, PoolState};
 use crate::trust::Rules;
@@ -15,13 +17,19 @@ use crate::trust::Rules;
 /// What is in force: all of it is in the database.
 pub struct World {
     /// All registered nodes.
-    pub nodes: BTreeMap<NodeName, Entry>,
+    pub nodes: BTreeMap<NodeName, Kept>,
+    /// What they are kept with.
+    pub keeper: Keeper,
     /// The policy in force, and as it was signed.
     pub policy: Option<(Policy, StoredPolicy)>,
+    /// The policy of the active Checks, where it cannot be the newest.
+    pub refused: Option<(Policy, StoredPolicy)>,
     /// How far each key of Checks has numbered policies.
     pub policy_floors: PolicyFloors,
     /// The policy made ready.
     pub rules: Rules,
+    /// Whether every node was judged by it.
+    pub is_judged: bool,
     /// The pools as published.
     pub pools: BTreeMap<PoolName, PoolState>,
     /// Their digest.
@@ -45,6 +53,8 @@ pub struct World {
 pub struct Stage {
     /// Nodes as they will be.
     pub touched: BTreeMap<NodeName, Entry>,
+    /// Their rows as they will be kept, where they were made already.
+    pub packed: BTreeMap<NodeName, Packed>,
     /// Nodes that will be gone.
     pub buried: Vec<Tombstone>,
     /// Entries for the record; number and previous hash are given when they are stored.
@@ -62,6 +72,28 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// The rows of all touched nodes, made ready to be kept.
+    pub fn rows(&mut self, like: &Arc<[u8]>) -> Vec<(String, String)> {
+        let names: Vec<NodeName> = self.touched.keys().cloned().collect();
+        self.rows_of(names.iter(), like)
+    }
+
+    /// The rows of those of `nodes` that are touched, made ready to be kept.
+    pub fn rows_of<'a>(
+        &mut self,
+        nodes: impl Iterator<Item = &'a NodeName>,
+        like: &Arc<[u8]>,
+    ) -> Vec<(String, String)> {
+        let mut rows = Vec::new();
+        for name in nodes {
+            let Some(entry) = self.touched.get(name) else { continue };
+            let row = storage::node_row(entry);
+            self.packed.insert(name.clone(), Packed::of(&row.1, like));
+            rows.push(row);
+        }
+        rows
+    }
+
     /// A pool is no more, and with it what a node was in it.
     pub fn end_in_pool(&mut self, node: &NodeName, pool: PoolName, from: Level, cause: &str, now: Timestamp) {
         let (to, reason) = (Level::Unknown, "the pool is deleted".to_owned());
@@ -82,10 +114,22 @@ impl Stage {
 }
 
 impl World {
+    /// A node as it is.
+    #[must_use]
+    pub fn open(&self, node: &NodeName) -> Option<Entry> {
+        self.nodes.get(node)?.open()
+    }
+
+    /// Puts nodes in whatever way they came, with nothing that follows from it.
+    pub fn keep(&mut self, entry: Entry) {
+        let row = Packed::of(&storage::node_row(&entry).1, self.keeper.like());
+        self.nodes.insert(entry.name.clone(), self.keeper.keep(entry, row));
+    }
+
     /// The entry as it will be, copied into the stage at its first touch.
     pub fn touch<'a>(&self, stage: &'a mut Stage, node: &NodeName) -> Option<&'a mut Entry> {
         if !stage.touched.contains_key(node) {
-            stage.touched.insert(node.clone(), self.nodes.get(node)?.clone());
+            stage.touched.insert(node.clone(), self.open(node)?);
         }
         stage.touched.get_mut(node)
     }
@@ -142,40 +186,44 @@ impl World {
     }
 
     /// Makes a stage so, after it was committed. Pools are not touched: see [`World::pool_changes`].
-    pub fn install(&mut self, stage: Stage) {
+    pub fn install(&mut self, mut stage: Stage) {
         for tombstone in stage.buried {
-            if let Some(entry) = self.nodes.remove(&tombstone.name) {
-                self.forget_timer(&entry);
+            if let Some(kept) = self.nodes.remove(&tombstone.name) {
+                self.forget_timer(&kept);
             }
             self.inventory_version += 1;
         }
         for (name, entry) in stage.touched {
-            let next = next_change(&entry);
+            let next = entry.next_change();
             if let Some(at) = next {
                 self.timers.insert((at, name.clone()));
             }
+            let row = stage.packed.remove(&name);
+            let row = row.unwrap_or_else(|| Packed::of(&storage::node_row(&entry).1, self.keeper.like()));
+            let kept = self.keeper.keep(entry, row);
             let Some(known) = self.nodes.get_mut(&name) else {
-                self.nodes.insert(name, entry);
+                self.nodes.insert(name, kept);
                 self.inventory_version += 1;
                 continue;
             };
-            if known.labels != entry.labels || known.placement != entry.placement {
+            if known.labels != kept.labels || known.placement != kept.placement {
                 self.inventory_version += 1;
             }
-            let old = std::mem::replace(known, entry);
-            if next_change(&old) != next {
+            let old = std::mem::replace(known, kept);
+            if old.next_change() != next {
                 self.forget_timer(&old);
             }
         }
     }
 
     /// Takes over what is derived from the policy for nodes that a new one judges as before.
-    pub fn retarget(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
-            if let Some(at) = next_change(&entry) {
-                self.timers.insert((at, entry.name.clone()));
+    pub fn retarget(&mut self, targeting: Vec<(NodeName, Arc<[CheckName]>)>) {
+        for (name, targeting) in targeting {
+            let Some(kept) = self.nodes.get_mut(&name) else { continue };
+            kept.targeting = targeting;
+            if let Some(at) = kept.next_change() {
+                self.timers.insert((at, name));
             }
-            self.nodes.insert(entry.name.clone(), entry);
         }
     }
 
@@ -194,17 +242,11 @@ impl World {
         self.pools = pools;
     }
 
-    fn forget_timer(&mut self, entry: &Entry) {
-        if let Some(at) = next_change(entry) {
-            self.timers.remove(&(at, entry.name.clone()));
+    fn forget_timer(&mut self, kept: &Kept) {
+        if let Some(at) = kept.next_change() {
+            self.timers.remove(&(at, kept.name.clone()));
         }
     }
-}
-
-/// When time alone changes a node's verdicts.
-#[must_use]
-pub fn next_change(entry: &Entry) -> Option<Timestamp> {
-    entry.verdicts.values().filter_map(|verdict| verdict.next_change).min()
 }
 
 /// An entry for the record, not yet in its chain.

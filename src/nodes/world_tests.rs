@@ -40,9 +40,12 @@ pub(in crate::nodes) fn rules() -> Rules {
 fn world() -> World {
     let mut world = World {
         nodes: BTreeMap::new(),
+        keeper: Keeper::default(),
         policy: None,
+        refused: None,
         policy_floors: PolicyFloors::default(),
         rules: rules(),
+        is_judged: true,
         pools: BTreeMap::new(),
         digest: PoolsDigest::new(),
         version: 1,
@@ -103,7 +106,7 @@ fn stage(world: &World, step: &Step, run: i64, now: Timestamp) -> Stage {
             world.review(&mut stage, &world.rules, &name(*index), "test", now);
         }
         Step::Delete(index) => {
-            if let Some(entry) = world.nodes.get(&name(*index)) {
+            if let Some(entry) = world.open(&name(*index)) {
                 stage.buried.push(Tombstone { name: name(*index), deleted_at: now, trust: entry.trust.tombstone() });
             }
         }
@@ -184,7 +187,7 @@ proptest! {
             prop_assert_eq!(&digest, &PoolsDigest::of(&pools).hex());
             prop_assert_eq!(&reader_digest.hex(), &digest);
             let timers: BTreeSet<_> =
-                world.nodes.values().filter_map(|entry| Some((next_change(entry)?, entry.name.clone()))).collect();
+                world.nodes.values().filter_map(|kept| Some((kept.next_change()?, kept.name.clone()))).collect();
             prop_assert_eq!(&world.timers, &timers);
             if matches!(step, Step::Wait(_)) {
                 for pool in reader.values() {

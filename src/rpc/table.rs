@@ -182,6 +182,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Nodes, "pool_show", Allowed::Reader, Class::Call, "name", "One pool and every node in it."),
     method(Topic::Nodes, "pool_snapshot", Allowed::PoolReader, Class::Call, "nonce, known_epoch?", "All pools, signed, in answer to a nonce; known_epoch: the reader refuses ours because it has seen this one."),
     method(Topic::Nodes, "pool_reset_epoch", Allowed::Admin, Class::Call, "at_least?, reason?, confirm?", "Has Nodes begin anew with an epoch that readers take; without confirm it says what it would do."),
+    method(Topic::Nodes, "policy_adopt", Allowed::Admin, Class::Call, "confirm?, reason?", "Has nodes judged by the policy of a restored Checks; without confirm it says what that would change."),
     method(Topic::Nodes, "status", Allowed::Reader, Class::Call, "", "Nodes' health: epoch, version, policy, levels, record head."),
     method(Topic::Nodes, "node_inventory", Allowed::Checks, Class::Call, "known_version?, after?", "Names, labels, aggregates and zones of all nodes, in pages, or nothing if unchanged."),
     method(Topic::Nodes, "policy_preview", Allowed::Checks, Class::Call, "candidate", "Whose level a policy would change; nothing is changed."),

@@ -197,6 +197,20 @@ impl Database {
         rows.iter().map(|row| body(table, row)).collect()
     }
 
+    /// Some rows of a query like that of [`Database::load`], those after a key, with their text.
+    ///
+    /// # Errors
+    /// [`StoreError::Row`] naming the first row that cannot be read.
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        table: &'static str,
+        query: &'static str,
+        after: &str,
+    ) -> Result<Vec<(T, String)>, StoreError> {
+        let rows = self.noted(settled(sqlx::query(query).bind(after.to_owned()).fetch_all(&self.reader)).await)?;
+        rows.iter().map(|row| Ok((body(table, row)?, row.try_get("body")?))).collect()
+    }
+
     /// A value of a `*_meta` table.
     ///
     /// # Errors

@@ -262,3 +262,45 @@ async fn a_restored_database_whose_epoch_readers_refuse_is_repaired_by_an_admini
     cloud.await_in_file("node-2", 'u').await;
     assert!(!spicectl(&cloud, &["status"]).await.contains("do not believe Nodes"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_checks_counts_again_when_an_administrator_has_seen_what_that_changes() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(2).await;
+    cloud.register_attestation("2s", 3600).await;
+    cloud.await_in_file("node-1", 't').await;
+    let file = cloud.state().join("spice-checks.sqlite");
+    let backup = cloud.dir.path().join("backup.sqlite");
+    cloud.stop("checks").await;
+    std::fs::copy(&file, &backup).unwrap();
+    cloud.start("checks", &["--role", "checks"]).await;
+    // After the backup another check is required, which nobody passes: it is not to run yet.
+    let stricter =
+        json!({ "name": "stricter", "adapter": "openattestation", "schedule": { "every": "1h" }, "enabled": false });
+    cloud.await_adapter("openattestation").await;
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": stricter })).await;
+    cloud.await_in_file("node-1", '-').await;
+
+    cloud.stop("checks").await;
+    std::fs::copy(&backup, &file).unwrap();
+    for rest in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{rest}", file.display()));
+    }
+    cloud.start("checks", &["--role", "checks"]).await;
+    eventually("it is noticed", async || spicectl(&cloud, &["status"]).await.contains("Nodes refuses policy")).await;
+    let shown = spicectl(&cloud, &["pool", "adopt-policy"]).await;
+    assert!(shown.contains("would raise") && shown.contains("node-1"), "{shown}");
+    let shown = cloud.admin(Topic::Nodes, "policy_adopt", json!({})).await;
+    let id = shown["confirm"].as_str().unwrap();
+    assert!(spicectl(&cloud, &["pool", "adopt-policy", "--confirm", id]).await.contains("--reason"));
+    let other = ["pool", "adopt-policy", "--confirm", "000000000000", "--reason", "x"];
+    assert!(spicectl(&cloud, &other).await.contains("nothing was done"));
+    assert_eq!(cloud.pool_file()["node-1"].0, '-', "what counts is what was decided last");
+
+    spicectl(&cloud, &["pool", "adopt-policy", "--confirm", id, "--reason", "restored"]).await;
+    cloud.await_in_file("node-1", 't').await;
+    // And what is decided from now on counts at once.
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": stricter })).await;
+    cloud.await_in_file("node-1", '-').await;
+    assert!(!spicectl(&cloud, &["status"]).await.contains("Nodes refuses policy"));
+}

@@ -217,6 +217,7 @@ impl Checks {
                 attempt: 1,
                 ticket: self.sign_ticket(&ticket)?,
                 parameters: check.parameters.clone(),
+                retries: check.retries,
                 deadline: ticket.deadline,
                 awaited: chunk.iter().cloned().collect(),
                 sent: false,

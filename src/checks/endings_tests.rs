@@ -37,6 +37,7 @@ fn sent(timed_out: bool) -> Runs {
         attempt: 1,
         ticket: SignedDocument::sign(DocumentKind::Ticket, &1, &SigningKey::generate().unwrap()).unwrap(),
         parameters: serde_json::Map::new(),
+        retries: 2,
         deadline: START.plus(TIMEOUT),
         awaited: [node()].into(),
         sent: true,

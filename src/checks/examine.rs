@@ -1,6 +1,7 @@
 //! Whether the rows of Checks can be read.
 
-use crate::checks::definition::{Check, Profile};
+use crate::checks::definition::Check;
+use crate::checks::profile::Profile;
 use crate::checks::run::{Batch, Run};
 use crate::protocol::PoolPolicy;
 use crate::store::{Examination, StoreError};

@@ -26,6 +26,7 @@ mod news;
 pub mod overdue;
 pub mod planner;
 mod pools;
+pub mod profile;
 pub mod recast;
 pub mod registry;
 pub mod run;
@@ -215,7 +216,7 @@ impl Running {
 fn first_definitions(registry: &mut Registry) {
     for shipped in schedule::SHIPPED_PROFILES {
         if let (Ok(name), Ok(schedule)) = (shipped.name.parse::<crate::names::ProfileName>(), shipped.schedule()) {
-            let profile = definition::Profile { name: name.clone(), schedule, description: "shipped".to_owned() };
+            let profile = profile::Profile { name: name.clone(), schedule, description: "shipped".to_owned() };
             registry.profiles.insert(name, profile);
         }
     }

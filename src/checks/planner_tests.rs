@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::checks::definition::{NewCheck, Profile};
+use crate::checks::definition::NewCheck;
+use crate::checks::profile::Profile;
 use crate::names::ProfileName;
 use crate::protocol::{Mode, PoolPolicy};
 

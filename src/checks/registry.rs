@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::checks::definition::{Check, Profile, ScheduleRef};
+use crate::checks::definition::Check;
+use crate::checks::profile::{Profile, ScheduleRef};
 use crate::checks::schedule::{self, Schedule};
 use crate::clock::Timestamp;
 use crate::names::{CheckName, DeploymentId, PoolName, ProfileName};

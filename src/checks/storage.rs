@@ -45,7 +45,7 @@ pub async fn restore(database: &Database) -> Result<Restored, StoreError> {
         registry.checks.insert(check.name.clone(), check);
     }
     for profile in database
-        .load::<crate::checks::definition::Profile>("checks_profile", "SELECT name, body FROM checks_profile")
+        .load::<crate::checks::profile::Profile>("checks_profile", "SELECT name, body FROM checks_profile")
         .await?
     {
         registry.profiles.insert(profile.name.clone(), profile);

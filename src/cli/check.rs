@@ -155,6 +155,7 @@ const SHOW: &[Field] = &[
     shown("next_runs", show::next_runs),
     field("splay_s"),
     field("timeout_s"),
+    field("retries"),
     field("ttl_s"),
     field("effective_ttl_s"),
     field("judgement"),

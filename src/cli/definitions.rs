@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::checks::definition::{Check, NewCheck, Profile};
+use crate::checks::definition::{Check, NewCheck};
+use crate::checks::profile::Profile;
 use crate::checks::schedule::Schedule;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
@@ -78,13 +79,14 @@ struct Written {
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 13] = [
+pub const CHECK_MEMBERS: [&str; 14] = [
     "adapter",
     "parameters",
     "schedule",
     "description",
     "targets",
     "timeout_s",
+    "retries",
     "ttl_s",
     "judgement",
     "pools",

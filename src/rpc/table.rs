@@ -188,7 +188,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Nodes, "policy_publish", Allowed::Checks, Class::Cast, "document", "A new policy, signed."),
     method(Topic::Pool, "pool_heartbeat", Allowed::Nodes, Class::Publication, "document", "Nodes lives; what a cache should hold."),
     method(Topic::Pool, "pool_delta", Allowed::Nodes, Class::Publication, "document", "A change of the pools."),
-    method(Topic::Adapter, "run_check", Allowed::Checks, Class::Work, "ticket, parameters", "Carry out a check on the ticket's nodes."),
+    method(Topic::Adapter, "run_check", Allowed::Checks, Class::Work, "ticket, parameters, retries?", "Carry out a check on the ticket's nodes; retries: how often to ask again after a transport error, 2 where absent. An adapter may ignore it."),
     method(Topic::Results, "record_results", Allowed::AdapterOrChecks, Class::Work, "ticket, results", "Results of a batch, with its ticket."),
     method(Topic::Events, "results_stored", Allowed::Nodes, Class::Work, "run, batch, outcomes", "Nodes has stored these outcomes."),
     method(Topic::Events, "nodes_changed", Allowed::Nodes, Class::Work, "nodes, cause", "These nodes are new, released or have another boot: check them at once."),

@@ -43,6 +43,7 @@ pub const FIGURES: &[Figure] = &[
     counter("spice_adapter_misbehaviour_total", "adapter, what", "Answers of a provider that nobody asked for, that came twice or not at all, and its panics."),
     counter("spice_adapter_repeated_batches_total", "adapter", "Batches delivered again after they were carried out."),
     counter("spice_adapter_results_total", "adapter, status", "Results found by an adapter of this process."),
+    counter("spice_adapter_retries_total", "adapter", "Batches asked about again after a transport error."),
     gauge("spice_bus_blocked", "transport, role", "1 while the broker takes no messages, because it is short of memory or disk."),
     counter("spice_bus_blocked_total", "", "How often the broker began to take no messages."),
     counter("spice_bus_connect_failures_total", "transport, role", "Attempts to connect that failed."),

@@ -184,7 +184,7 @@ def ticket_for(**changes):
 def deliver(
     receiver, request_signer, ticket_signer, topic="spice-adapter-scripted", tamper=None, further=None, **changes
 ):
-    args = {"ticket": sign_document("ticket", ticket_for(**changes), ticket_signer), "parameters": {}, **(further or {})}
+    args = {"ticket": sign_document("ticket", ticket_for(**changes), ticket_signer), "parameters": {}} | (further or {})
     auth, _ = sign_request(
         request_signer, exchange="spice_work", topic=topic, method="run_check", args=args, version="1.0"
     )

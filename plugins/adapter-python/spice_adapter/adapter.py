@@ -106,9 +106,7 @@ class Adapter:
         return lost
 
     @oslo_messaging.expose
-    def run_check(
-        self, context: Mapping[str, Any], ticket: Any = None, parameters: Any = None, **further: Any
-    ) -> None:
+    def run_check(self, context: Mapping[str, Any], ticket: Any = None, parameters: Any = None, **further: Any) -> None:
         """Carries out one batch; returns when its results are stored by the broker.
 
         ``further`` is what Checks says beside them (``retries``): signed with the rest, and not needed here.

@@ -132,3 +132,18 @@ proptest! {
         prop_assert!(given_up.is_some());
     }
 }
+
+#[test]
+fn what_is_late_is_so_by_the_steady_timer_too() {
+    let mut runs = sent(false);
+    runs.watch(after(0));
+    let late = |runs: &Runs, now: Now| {
+        let past = runs.past_end(now);
+        (past.results, past.unreported)
+    };
+    assert_eq!(late(&runs, after(59)), (0, 0));
+    let set_back = Now { utc: START.minus(TIMEOUT), ..after(60) };
+    assert_eq!((late(&runs, after(60)), late(&runs, set_back)), ((1, 1), (1, 1)), "a clock set back hides nothing");
+    runs.mark_timed_out(ORDER, 1, set_back.monotonic);
+    assert_eq!(late(&runs, set_back), (1, 0), "told, and awaited all the same");
+}

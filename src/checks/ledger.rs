@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::checks::lateness::LATE;
 use crate::checks::planner::Due;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
-
-/// A slot that begins later than this after its moment is counted as late.
-pub const LATE: Duration = Duration::from_secs(5);
 
 /// Why a node was left out of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,6 +20,7 @@ mod events;
 pub mod examine;
 mod figures;
 pub mod inventory;
+pub mod lateness;
 pub mod ledger;
 pub mod losses;
 mod news;

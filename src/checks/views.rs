@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::checks::definition::Check;
+use crate::checks::lateness::LATE;
 use crate::checks::run::Run;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
@@ -16,8 +17,6 @@ use crate::protocol::TargetMatcher;
 const NEXT_RUNS: usize = 5;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
-/// A slot that is overdue for less is about to begin.
-const WORTH_TELLING: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
@@ -92,9 +91,11 @@ impl Checks {
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         let (late, missed) = state.planner.ledger.late_and_missed();
+        let past_end = state.runs.past_end(now);
         let behind: BTreeMap<&CheckName, u64> = state
             .behind(now.utc)
-            .filter(|(_, behind)| *behind >= WORTH_TELLING)
+            .into_iter()
+            .filter(|(_, behind)| *behind > LATE)
             .map(|(check, behind)| (check, behind.as_secs()))
             .collect();
         json!({
@@ -107,11 +108,11 @@ impl Checks {
             "enabled_checks": state.registry.checks.values().filter(|check| check.enabled).count(),
             "known_nodes": state.inventory.len(),
             "outstanding": state.runs.outstanding(),
-            "overdue": state.runs.batches().filter(|batch| batch.is_over(now) && !batch.timed_out).count(),
+            "overdue": past_end.unreported,
             "late_slots": late,
             "missed_slots": missed,
             "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
-            "late": state.late(now.utc),
+            "late": past_end.results,
             "behind": behind,
             "health": self.health.report().details,
             "adapters": adapters,

@@ -45,6 +45,9 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
 async fn step(checks: &Arc<Checks>) -> Result<(), RpcError> {
     // What cannot be stored must not hold up what was: each part goes on when another fails.
     let begun = begin::begin_due(checks).await;
+    if let Err(error) = checks.forget_windows().await {
+        tracing::info!(%error, "windows that are over could not be forgotten; it is repeated");
+    }
     send_unsent(checks).await;
     overdue::report_overdue(checks).await;
     overdue::give_up(checks).await;

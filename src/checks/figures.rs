@@ -31,7 +31,9 @@ impl Checks {
     async fn count(&self, (told_checks, told_adapters): &mut (BTreeSet<String>, BTreeSet<String>)) {
         let state = self.state.lock().await;
         let now = self.now();
+        metrics::gauge!("spice_checks_held").set(state.planner.holding.total() as f64);
         metrics::gauge!("spice_checks_outstanding").set(state.runs.outstanding() as f64);
+        metrics::gauge!("spice_checks_windows_open").set(state.planner.holding.openings.open().count() as f64);
         metrics::gauge!("spice_checks_late").set(state.runs.past_end(now).results as f64);
         let behind: BTreeMap<String, Duration> =
             state.behind(now.utc).into_iter().map(|(check, behind)| (check.to_string(), behind)).collect();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::checks::due::Due;
 use crate::checks::lateness::LATE;
-use crate::checks::planner::Due;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
 
@@ -15,6 +15,8 @@ use crate::names::CheckName;
 pub enum Skipped {
     /// Its last run of the check was not over.
     Overlap,
+    /// A maintenance window holds it.
+    Window,
 }
 
 impl Skipped {
@@ -23,6 +25,7 @@ impl Skipped {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overlap => "overlap",
+            Self::Window => "window",
         }
     }
 }

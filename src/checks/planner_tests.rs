@@ -248,3 +248,6 @@ fn a_slot_knows_how_late_it_is_and_how_many_were_missed_before_it() {
 
 #[path = "planner_clock_tests.rs"]
 mod clock;
+
+#[path = "window/planner_tests.rs"]
+mod windows;

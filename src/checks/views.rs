@@ -10,7 +10,7 @@ use crate::checks::run::Run;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
 use crate::clock::Timestamp;
-use crate::names::{CheckName, NodeName};
+use crate::names::{CheckName, NodeName, WindowName};
 use crate::protocol::TargetMatcher;
 
 /// How many future runs are shown.
@@ -56,6 +56,7 @@ impl Checks {
             members.insert("effective_schedule".to_owned(), json!(schedule));
             members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
             members.insert("waiting".to_owned(), json!(state.planner.waiting.count(&check.name)));
+            members.insert("held".to_owned(), json!(state.planner.holding.count(&check.name)));
             members
                 .insert("last_run".to_owned(), json!(state.runs.latest().find(|run| run.check == check.name).map(run)));
             members.insert("slots".to_owned(), state.planner.ledger.show(&check.name));
@@ -92,6 +93,9 @@ impl Checks {
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         let (late, missed) = state.planner.ledger.late_and_missed();
         let past_end = state.runs.past_end(now);
+        let open = state.planner.holding.openings.open_until(now);
+        let windows: BTreeMap<&WindowName, String> =
+            open.map(|(window, until)| (&window.name, until.to_string())).collect();
         let behind: BTreeMap<&CheckName, u64> = state
             .behind(now.utc)
             .into_iter()
@@ -112,6 +116,8 @@ impl Checks {
             "late_slots": late,
             "missed_slots": missed,
             "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
+            "held": state.planner.holding.total(),
+            "windows_open": windows,
             "late": past_end.results,
             "behind": behind,
             "health": self.health.report().details,

@@ -167,6 +167,7 @@ const SHOW: &[Field] = &[
     shown("last_run", show::last_run),
     shown("slots", show::slots),
     field("waiting"),
+    field("held"),
     field("created_at"),
     field("changed_at"),
     field("warnings"),

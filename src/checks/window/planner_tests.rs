@@ -211,19 +211,21 @@ proptest! {
     #[test]
     fn no_window_stays_open_for_ever(
         recurring in any::<bool>(),
-        steps in prop::collection::vec((1_i64..4_000, prop_oneof![-90_i64..90, -4_000_i64..4_000, -40_000_000_i64..40_000_000]), 0..6),
+        steps in prop::collection::vec((1_i64..900, prop_oneof![-300_i64..300, -4_000_i64..4_000, -40_000_000_i64..40_000_000]), 0..8),
     ) {
         let length = 900;
-        let more = if recurring { json!({ "schedule": { "cron": "0 */2 * * *" }, "duration_s": length }) } else { once(600, 600 + length) };
+        let more = if recurring { json!({ "schedule": { "cron": "0 */2 * * *" }, "duration_s": length }) } else { once(100, 100 + length) };
         let registry = with_window(every_minute(), "w", more);
         let mut at = 0;
         let moments: Vec<(i64, i64)> = steps.iter().map(|(after, by)| { at += after; (at, *by) }).collect();
         let offset = |second: i64| moments.iter().filter(|(at, _)| *at <= second).map(|(_, by)| by).sum::<i64>();
-        let seconds = 6 * 3600;
+        let seconds = 3 * 3600;
         let open = open_seconds(&registry, seconds, offset);
         let times = i64::try_from(steps.len()).unwrap() + if recurring { 4 } else { 1 };
         prop_assert!(i64::try_from(open.len()).unwrap() <= times * (length + 1), "open for {} s with {} steps", open.len(), steps.len());
         let longest = open.chunk_by(|one, next| next - one == 1).map(<[i64]>::len).max().unwrap_or(0);
-        prop_assert!(longest <= usize::try_from(length * (times + 1)).unwrap());
+        // The clock may be set forward into the next one.
+        let at_a_stretch = if recurring { length * (times + 1) } else { length };
+        prop_assert!(longest <= usize::try_from(at_a_stretch + 1).unwrap(), "{longest} s at a stretch");
     }
 }

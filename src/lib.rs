@@ -97,6 +97,10 @@
 //!   the steps of a rotation leaves no gap, and no process ever signs with two.
 //! - **A lease that was not renewed in time is not lost yet**: nothing is said meanwhile, but where the row is found as it was left, nobody else was active,
 //!   and the role goes on under its epoch. A slow disk costs a few seconds of silence, not a new start and a snapshot for every reader.
+//! - **A held run is not missed**: its slot counts as had, and who is held waits in memory, once for each check. Stored is only that a window is open
+//!   ([`checks::window`]), not hundreds of thousands of names; after a restart everybody it covers counts as held, which costs one run too many for some.
+//! - **Windows end by two clocks**, the time of day and a steady timer, whichever is first: what keeps checks from running must not depend on one clock alone.
+//! - **A transport error is tried again in one place** ([`adapter::runner`]); a provider that asks in parts may try a part again while its other end answers.
 //! - **A standby keeps nothing of its role**: what is in memory is in the database, so taking over is the same as starting, and there is no second path to test.
 //! - **Readers reckon lateness by answers to their own nonces** ([`pool::lateness`]): a word held back beyond its lease is dropped whatever the clocks say, without a bound on
 //!   how wrong they may be.

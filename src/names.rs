@@ -145,6 +145,10 @@ name_type!(
     ProfileName, "profile name", 64, dotted, "A-Z a-z 0-9 . _ -"
 );
 name_type!(
+    /// The name of a maintenance window.
+    WindowName, "window name", 64, dotted, "A-Z a-z 0-9 . _ -"
+);
+name_type!(
     /// The name of a pool.
     PoolName, "pool name", 64, dotted, "A-Z a-z 0-9 . _ -"
 );

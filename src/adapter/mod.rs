@@ -1,7 +1,7 @@
 //! Role *adapter*: carries out a check on a batch of nodes through a provider.
 //!
 //! # How to add a provider
-//! Make a folder beside this file, implement [`Provider`], add one line to `registry.rs`. Deadline, concurrency, panics,
+//! Make a folder beside this file, implement [`Provider`], add one line to `registry.rs`. Deadline, retries, concurrency, panics,
 //! answers that are missing and answers nobody asked for are handled around it, once (`runner.rs`).
 
 mod batches;
@@ -37,6 +37,8 @@ pub struct CheckRequest {
     pub nodes: Vec<NodeName>,
     /// The provider is stopped at this moment; what it reported before counts.
     pub deadline: Instant,
+    /// How often is asked again after a transport error, 0 to 10. The runner does so; a provider that asks in parts may for its parts.
+    pub retries: u32,
     /// For time stamps in results.
     pub clock: Arc<dyn Clock>,
 }
@@ -58,10 +60,11 @@ impl CheckRequest {
 /// Where a provider puts results as it has them, so that one silent node does not hold up the others.
 pub type Results = tokio::sync::mpsc::Sender<NodeResult>;
 
-/// Why a whole batch could not be carried out. Nodes not yet reported become `error` with this text.
+/// Why a whole batch could not be carried out. Nodes not yet reported become `error` with this text, after the last attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// The other end could not be reached or broke off; asking again may help.
+    /// The other end could not be reached or broke off: the runner asks again about the nodes not yet reported, with a back-off, as often
+    /// as the check allows and its deadline.
     #[error("{0}")]
     Transport(String),
     /// Asking again will not help: bad configuration, a refused plugin, a verifier that answers garbage.

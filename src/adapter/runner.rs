@@ -1,7 +1,8 @@
-//! What stands around every provider: parameters, deadline, concurrency, panics, and exactly one result per node.
+//! What stands around every provider: parameters, deadline, retries, concurrency, panics, and exactly one result per node.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::Value;
@@ -19,6 +20,9 @@ use super::{CheckRequest, Provider, ProviderError, schema};
 pub const MAX_BATCH: usize = 200;
 /// Results a provider may be ahead of the runner.
 const CHANNEL: usize = 64;
+
+/// The pause before the first retry; doubled for each further one, up to the second value, each with jitter.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
 /// How much one provider may do at a time.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +66,8 @@ pub struct Runner {
 
 /// How a provider ended.
 enum End {
+    /// Its turn never came.
+    Busy,
     Finished(Result<(), ProviderError>),
     Panicked,
     DeadlinePassed,
@@ -136,13 +142,14 @@ impl Runner {
         if let Err(fault) = self.validate_off_thread(&request).await {
             return finish(tally, Status::Error, &format!("the check's parameters are refused: {fault}"));
         }
-        let Ok(Ok(turn)) = timeout_at(request.deadline, Arc::clone(&self.turns).acquire_owned()).await else {
-            let reason =
-                format!("adapter {} was busy with other batches until the deadline; start more adapters", self.name);
-            return finish(tally, Status::Error, &reason);
-        };
-
-        match self.drive(request, turn, &mut tally, early).await {
+        match self.drive_with_retries(request, &mut tally, early).await {
+            End::Busy => {
+                let reason = format!(
+                    "adapter {} was busy with other batches until the deadline; start more adapters",
+                    self.name
+                );
+                finish(tally, Status::Error, &reason)
+            }
             End::Finished(Ok(())) => finish(tally, Status::Timeout, "the adapter gave no answer for this node"),
             End::Finished(Err(error)) => finish(tally, Status::Error, &error.to_string()),
             End::Panicked => {
@@ -169,6 +176,40 @@ impl Runner {
             Ok(Ok(verdict)) => verdict,
             Ok(Err(_)) => Err("the adapter failed while it looked at them (a panic, see its log)".to_owned()),
             Err(_) => Err("they could not be looked at before the deadline".to_owned()),
+        }
+    }
+
+    /// Runs the provider, again for the nodes not yet reported while it ends with a transport error, as often as the check allows and as
+    /// its deadline lets a pause and an attempt fit.
+    async fn drive_with_retries(
+        &self,
+        mut request: CheckRequest,
+        tally: &mut Tally,
+        early: &mpsc::UnboundedSender<NodeResult>,
+    ) -> End {
+        let (mut retries, mut pause) = (request.retries, PAUSE.0);
+        let mut last = None;
+        loop {
+            // Taken anew for each attempt: nobody waits for another batch's pause.
+            let Ok(Ok(turn)) = timeout_at(request.deadline, Arc::clone(&self.turns).acquire_owned()).await else {
+                return last.map_or(End::Busy, |error| End::Finished(Err(error)));
+            };
+            let (told, nodes) = match self.drive(request.clone(), turn, tally, early).await {
+                End::Finished(Err(ProviderError::Transport(told))) => (told, tally.missing()),
+                end => return end,
+            };
+            let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
+            if retries == 0 || nodes.is_empty() || request.time_left() <= jittered {
+                tracing::warn!(adapter = %self.name, check = %request.check, nodes = nodes.len(), reason = told, "nodes could not be asked about");
+                return End::Finished(Err(ProviderError::Transport(told)));
+            }
+            tracing::debug!(adapter = %self.name, check = %request.check, nodes = nodes.len(), reason = told, "asking again");
+            metrics::counter!("spice_adapter_retries_total", "adapter" => self.name.to_string()).increment(1);
+            tokio::time::sleep(jittered).await;
+            request.nodes = nodes;
+            last = Some(ProviderError::Transport(told));
+            retries -= 1;
+            pause = (pause * 2).min(PAUSE.1);
         }
     }
 

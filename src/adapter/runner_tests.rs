@@ -54,7 +54,7 @@ impl Provider for Actor {
             Act::Report(_) => Ok(()),
             Act::ReportThenHang(_) => std::future::pending().await,
             Act::ReportThenPanic(_) => panic!("inside"),
-            Act::ReportThenError(_) => Err(ProviderError::Transport("gone away".into())),
+            Act::ReportThenError(_) => Err(ProviderError::Fault("broken".into())),
         }
     }
 }
@@ -65,6 +65,7 @@ fn request(nodes: &[&str], parameters: Value) -> CheckRequest {
         parameters,
         nodes: nodes.iter().map(|n| NodeName::new(n).unwrap()).collect(),
         deadline: Instant::now() + Duration::from_secs(10),
+        retries: 2,
         clock: VirtualClock::starting_at(Timestamp(1_795_320_000_000)),
     }
 }
@@ -98,7 +99,7 @@ async fn a_panic_and_an_error_make_errors_of_the_unreported_only() {
 
     let results = runner(Act::ReportThenError(vec![("b", Status::Pass)])).run(request(&["a", "b"], json!({}))).await;
     assert_eq!(statuses(&results), [("a", Status::Error), ("b", Status::Pass)]);
-    assert_eq!(results[0].reason, "gone away");
+    assert_eq!(results[0].reason, "broken");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,3 +149,6 @@ async fn a_batch_over_the_limit_is_refused() {
     assert_eq!(results.len(), 201);
     assert!(results.iter().all(|r| r.status == Status::Error));
 }
+
+#[path = "runner_retries_tests.rs"]
+mod retries;

@@ -19,6 +19,7 @@ use crate::adapter::{CheckRequest, Provider};
 use crate::bus::{Bus, BusError};
 use crate::clock::Clock;
 use crate::names::NodeName;
+use crate::protocol::ticket::{DEFAULT_RETRIES, MAX_RETRIES};
 use crate::protocol::{NodeResult, Ticket};
 use crate::rpc::server::Serving;
 use crate::rpc::table::{Method, Topic};
@@ -106,6 +107,8 @@ impl Running {
 struct RunCheck {
     ticket: SignedDocument,
     parameters: Map<String, Value>,
+    #[serde(default)]
+    retries: Option<i64>,
 }
 
 #[async_trait]
@@ -116,7 +119,11 @@ impl Service for Adapter {
         _caller: Caller,
         args: Map<String, Value>,
     ) -> Result<Value, RpcError> {
-        let RunCheck { ticket: document, parameters } = typed(args)?;
+        let RunCheck { ticket: document, parameters, retries } = typed(args)?;
+        let retries = retries.unwrap_or(DEFAULT_RETRIES);
+        if !(0..=MAX_RETRIES).contains(&retries) {
+            return Err(RpcError::bad_request(format!("retries is {retries}; use 0 to {MAX_RETRIES}")));
+        }
         let by_checks = |key: &crate::security::TrustedKey| key.roles.contains(&Role::Checks);
         let (ticket, _): (Ticket, _) = document
             .open_for(&self.identity.deployment, &self.identity.trust.current(), self.clock.now(), by_checks)
@@ -141,29 +148,24 @@ impl Service for Adapter {
                 return Ok(Value::Null);
             }
         };
-        self.carry_out(&ticket, &document, parameters, left).await?;
-        in_hand.done();
-        Ok(Value::Null)
-    }
-}
-
-impl Adapter {
-    async fn carry_out(
-        &self,
-        ticket: &Ticket,
-        document: &SignedDocument,
-        parameters: Map<String, Value>,
-        left: Duration,
-    ) -> Result<(), RpcError> {
         let hand_over = (left / 10).clamp(HAND_OVER.0, HAND_OVER.1).min(left / 2);
         let request = CheckRequest {
             check: ticket.check.clone(),
             parameters: Value::Object(parameters),
             nodes: ticket.nodes.clone(),
             deadline: Instant::now() + (left - hand_over),
+            retries: u32::try_from(retries).unwrap_or(0),
             clock: self.clock.clone(),
         };
         tracing::debug!(check.name = %ticket.check, run = %ticket.order, nodes = ticket.nodes.len(), "a batch begins");
+        self.carry_out(request, &document).await?;
+        in_hand.done();
+        Ok(Value::Null)
+    }
+}
+
+impl Adapter {
+    async fn carry_out(&self, request: CheckRequest, document: &SignedDocument) -> Result<(), RpcError> {
         // Results are handed over while the others are still being found out: a broker that takes none must not keep the
         // provider from being heard before its deadline. Bounded by the batch.
         let (found, handing_over) = mpsc::unbounded_channel();

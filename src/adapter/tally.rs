@@ -67,6 +67,11 @@ impl Tally {
         self.slots.get(*self.index.get(node)?)?.1.as_ref()
     }
 
+    /// The nodes without a result.
+    pub(crate) fn missing(&self) -> Vec<NodeName> {
+        self.slots.iter().filter(|(_, result)| result.is_none()).map(|(node, _)| node.clone()).collect()
+    }
+
     /// True when every node has a result.
     #[cfg(test)]
     fn is_full(&self) -> bool {

@@ -50,7 +50,7 @@ pub(super) struct AuditEntry {
     key_id: Option<String>,
     /// `created`, `changed` or `deleted`.
     action: String,
-    /// `check`, `profile` or `pool`.
+    /// `check`, `profile`, `pool` or `window`.
     kind: String,
     /// Its name.
     name: String,
@@ -162,6 +162,7 @@ fn differences(old: &Registry, new: &Registry) -> Vec<Difference> {
     compare!("profile", profiles);
     compare!("pool", pools);
     compare!("check", checks);
+    compare!("window", windows);
     found
 }
 

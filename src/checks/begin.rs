@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checks::definition::Check;
+use crate::checks::due::Due;
 use crate::checks::ledger::Skipped;
-use crate::checks::planner::Due;
 use crate::checks::run::{Batch, Cause, Run};
 use crate::checks::{Checks, State, storage};
 use crate::names::{CheckName, NodeName};
@@ -48,7 +48,11 @@ pub(super) async fn begin_due(checks: &Checks) -> Result<(), RpcError> {
             due.push(Due::more(check.clone(), !state.planner.is_spreading(check)));
         }
     }
-    if let Err(error) = checks.end_orphans(state, &due).await {
+    let prepared = match checks.store_marks(state).await {
+        Ok(()) => checks.end_orphans(state, &due).await,
+        failed => failed,
+    };
+    if let Err(error) = prepared {
         state.planner.put_back(due);
         return Err(error);
     }
@@ -157,6 +161,7 @@ impl Checks {
             return Ok(None);
         }
         let check = state.registry.check(check)?.clone();
+        let nodes = state.held_back(&check.name, nodes, cause, self.clock.now());
         let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let begun = self.stage(state, &mut changes, &check, nodes, cause, Part::WHOLE).await?;
         changes.commit().await.map_err(RpcError::from)?;
@@ -217,6 +222,7 @@ impl Checks {
                 attempt: 1,
                 ticket: self.sign_ticket(&ticket)?,
                 parameters: check.parameters.clone(),
+                retries: check.retries,
                 deadline: ticket.deadline,
                 awaited: chunk.iter().cloned().collect(),
                 sent: false,
@@ -263,6 +269,7 @@ impl Checks {
             let Ok(matcher) = TargetMatcher::new(&check.targets) else { continue };
             let mut aimed = wanted(state, &check.name);
             aimed.retain(|node| state.inventory.get(node).is_some_and(|traits| matcher.means(node, traits)));
+            let aimed = state.held_back(&check.name, aimed, cause, self.clock.now());
             begun.extend(self.stage(state, changes, &check, aimed, cause, Part::WHOLE).await?);
         }
         Ok(begun)

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::checks::audit::Author;
 use crate::checks::consent::{Agreed, Consent};
-use crate::checks::definition::{Check, CheckChanges, NewCheck, Profile};
+use crate::checks::definition::{Check, CheckChanges, NewCheck};
+use crate::checks::profile::Profile;
 use crate::checks::run::Cause;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};

@@ -1,4 +1,4 @@
-//! What an administrator registers: checks and profiles.
+//! What an administrator registers as a check.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::checks::schedule::Schedule;
+use crate::checks::profile::ScheduleRef;
 use crate::clock::Timestamp;
-use crate::names::{AdapterName, CheckName, PoolName, ProfileName};
+use crate::names::{AdapterName, CheckName, PoolName};
+use crate::protocol::ticket::{DEFAULT_RETRIES, MAX_RETRIES};
 use crate::protocol::{Judgement, Requirement, Targets};
 
 /// A registered check.
@@ -33,6 +34,9 @@ pub struct Check {
     pub schedule: ScheduleRef,
     /// How long one batch may take, retries included; 1 to 1200 s.
     pub timeout_s: i64,
+    /// How often the adapter asks again after a transport error, within the timeout; 0 to 10.
+    #[serde(default = "default_retries")]
+    pub retries: i64,
     /// How long a pass counts; derived from the schedule where absent.
     pub ttl_s: Option<i64>,
     /// How results become trust.
@@ -66,47 +70,6 @@ pub enum Overlap {
     Queue,
 }
 
-/// A schedule of its own, or a profile's by name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "serde_json::Value", untagged)]
-pub enum ScheduleRef {
-    /// The schedule of a profile: changing the profile re-schedules the check.
-    Profile {
-        /// The profile's name.
-        profile: ProfileName,
-    },
-    /// A schedule of its own.
-    Inline(Schedule),
-}
-
-/// Decided by the member `profile`, so that a fault in a schedule is told as such.
-impl TryFrom<Value> for ScheduleRef {
-    type Error = String;
-
-    fn try_from(value: Value) -> Result<Self, String> {
-        match value.as_object() {
-            Some(members) if members.len() == 1 && members.contains_key("profile") => {
-                let name = members.get("profile").and_then(Value::as_str).ok_or("schedule: profile must be a name")?;
-                Ok(Self::Profile { profile: ProfileName::new(name).map_err(|error| error.to_string())? })
-            }
-            _ => serde_json::from_value(value).map(Self::Inline).map_err(|error| format!("schedule: {error}")),
-        }
-    }
-}
-
-/// A named schedule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Profile {
-    /// Its name.
-    pub name: ProfileName,
-    /// When.
-    pub schedule: Schedule,
-    /// For people.
-    #[serde(default)]
-    pub description: String,
-}
-
 /// What `check_create` takes; everything but the name, adapter and schedule has a default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +92,9 @@ pub struct NewCheck {
     /// 60 s where absent.
     #[serde(default)]
     pub timeout_s: Option<i64>,
+    /// See [`Check::retries`]; 2 where absent.
+    #[serde(default)]
+    pub retries: Option<i64>,
     /// See [`Check::ttl_s`].
     #[serde(default)]
     pub ttl_s: Option<i64>,
@@ -171,6 +137,8 @@ pub struct CheckChanges {
     pub targets: Option<Targets>,
     /// See [`Check::timeout_s`].
     pub timeout_s: Option<i64>,
+    /// See [`Check::retries`].
+    pub retries: Option<i64>,
     /// See [`Check::ttl_s`]; null derives it again.
     #[serde(deserialize_with = "present")]
     pub ttl_s: Option<Option<i64>>,
@@ -189,6 +157,10 @@ pub struct CheckChanges {
     pub max_batches: Option<Option<i64>>,
     /// See [`NewCheck::allow_missing_adapter`].
     pub allow_missing_adapter: bool,
+}
+
+fn default_retries() -> i64 {
+    DEFAULT_RETRIES
 }
 
 /// Tells an explicit null from an absent member.
@@ -214,6 +186,7 @@ impl Check {
             targets: new.targets.unwrap_or(Targets { all: true, ..Targets::default() }),
             schedule: new.schedule,
             timeout_s: new.timeout_s.unwrap_or(60),
+            retries: new.retries.unwrap_or(DEFAULT_RETRIES),
             ttl_s: new.ttl_s,
             judgement: new.judgement,
             pools: new.pools.or_else(in_default).unwrap_or_default(),
@@ -236,6 +209,7 @@ impl Check {
         next.description = changes.description.unwrap_or(next.description);
         next.targets = changes.targets.unwrap_or(next.targets);
         next.timeout_s = changes.timeout_s.unwrap_or(next.timeout_s);
+        next.retries = changes.retries.unwrap_or(next.retries);
         next.ttl_s = changes.ttl_s.unwrap_or(next.ttl_s);
         next.judgement = changes.judgement.unwrap_or(next.judgement);
         next.pools = changes.pools.unwrap_or(next.pools);
@@ -268,6 +242,7 @@ impl Check {
             }
         };
         within("timeout_s", self.timeout_s, 1, 1200);
+        within("retries", self.retries, 0, MAX_RETRIES);
         within("batch_size", self.batch_size, 1, 200);
         if let Some(most) = self.max_batches {
             within("max_batches", most, 1, 1000);

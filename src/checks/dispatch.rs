@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::checks::run::Batch;
 use crate::checks::{Checks, begin, overdue};
 use crate::names::AdapterName;
 use crate::protocol::RunOrder;
+use crate::protocol::ticket::DEFAULT_RETRIES;
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcError};
 use crate::telemetry::health;
@@ -43,6 +45,9 @@ pub async fn run(checks: Arc<Checks>, stop: CancellationToken) {
 async fn step(checks: &Arc<Checks>) -> Result<(), RpcError> {
     // What cannot be stored must not hold up what was: each part goes on when another fails.
     let begun = begin::begin_due(checks).await;
+    if let Err(error) = checks.forget_windows().await {
+        tracing::info!(%error, "windows that are over could not be forgotten; it is repeated");
+    }
     send_unsent(checks).await;
     overdue::report_overdue(checks).await;
     overdue::give_up(checks).await;
@@ -70,11 +75,10 @@ async fn send_unsent(checks: &Arc<Checks>) {
             // Too late to ask; the deadline speaks for it.
             Ok(())
         } else {
-            let args = Map::from_iter([
-                ("ticket".to_owned(), json!(batch.ticket)),
-                ("parameters".to_owned(), json!(batch.parameters)),
-            ]);
-            checks.rpc.work(Topic::Adapter, Some(&adapter), "run_check", args, Some(batch.deadline.since(now))).await
+            checks
+                .rpc
+                .work(Topic::Adapter, Some(&adapter), "run_check", arguments(&batch), Some(batch.deadline.since(now)))
+                .await
         };
         match sent {
             Ok(()) => {}
@@ -99,4 +103,17 @@ async fn send_unsent(checks: &Arc<Checks>) {
         // A batch that is sent twice after a crash right here does no harm: results are idempotent.
         checks.mark(&batch, |runs| runs.mark_sent(batch.order, batch.batch, now)).await;
     }
+}
+
+/// What `run_check` says of a batch. The usual number of retries goes without saying, so that an adapter that does not know of them takes
+/// the batch.
+fn arguments(batch: &Batch) -> Map<String, Value> {
+    let mut arguments = Map::from_iter([
+        ("ticket".to_owned(), json!(batch.ticket)),
+        ("parameters".to_owned(), json!(batch.parameters)),
+    ]);
+    if batch.retries != DEFAULT_RETRIES {
+        arguments.insert("retries".to_owned(), json!(batch.retries));
+    }
+    arguments
 }

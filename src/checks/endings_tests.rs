@@ -37,6 +37,7 @@ fn sent(timed_out: bool) -> Runs {
         attempt: 1,
         ticket: SignedDocument::sign(DocumentKind::Ticket, &1, &SigningKey::generate().unwrap()).unwrap(),
         parameters: serde_json::Map::new(),
+        retries: 2,
         deadline: START.plus(TIMEOUT),
         awaited: [node()].into(),
         sent: true,
@@ -130,4 +131,19 @@ proptest! {
         prop_assert!(reports.first().is_some_and(|first| *first <= 1200), "{reports:?}");
         prop_assert!(given_up.is_some());
     }
+}
+
+#[test]
+fn what_is_late_is_so_by_the_steady_timer_too() {
+    let mut runs = sent(false);
+    runs.watch(after(0));
+    let late = |runs: &Runs, now: Now| {
+        let past = runs.past_end(now);
+        (past.results, past.unreported)
+    };
+    assert_eq!(late(&runs, after(59)), (0, 0));
+    let set_back = Now { utc: START.minus(TIMEOUT), ..after(60) };
+    assert_eq!((late(&runs, after(60)), late(&runs, set_back)), ((1, 1), (1, 1)), "a clock set back hides nothing");
+    runs.mark_timed_out(ORDER, 1, set_back.monotonic);
+    assert_eq!(late(&runs, set_back), (1, 0), "told, and awaited all the same");
 }

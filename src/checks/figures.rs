@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checks::{Checks, State};
-use crate::clock::Timestamp;
-use crate::names::CheckName;
+use crate::checks::Checks;
 use crate::telemetry::health;
 
 /// How often it is counted.
@@ -33,10 +31,12 @@ impl Checks {
     async fn count(&self, (told_checks, told_adapters): &mut (BTreeSet<String>, BTreeSet<String>)) {
         let state = self.state.lock().await;
         let now = self.now();
+        metrics::gauge!("spice_checks_held").set(state.planner.holding.total() as f64);
         metrics::gauge!("spice_checks_outstanding").set(state.runs.outstanding() as f64);
-        metrics::gauge!("spice_checks_late").set(state.late(now.utc) as f64);
+        metrics::gauge!("spice_checks_windows_open").set(state.planner.holding.openings.open().count() as f64);
+        metrics::gauge!("spice_checks_late").set(state.runs.past_end(now).results as f64);
         let behind: BTreeMap<String, Duration> =
-            state.behind(now.utc).map(|(check, behind)| (check.to_string(), behind)).collect();
+            state.behind(now.utc).into_iter().map(|(check, behind)| (check.to_string(), behind)).collect();
         let alive: BTreeMap<String, usize> =
             state.adapters.alive(now.monotonic).map(|(adapter, alive)| (adapter.to_owned(), alive)).collect();
         drop(state);
@@ -50,21 +50,5 @@ impl Checks {
         }
         *told_checks = behind.into_keys().collect();
         *told_adapters = alive.into_keys().collect();
-    }
-}
-
-impl State {
-    /// How many results are awaited although their deadline is over.
-    pub(super) fn late(&self, now: Timestamp) -> usize {
-        self.runs.batches().filter(|batch| now >= batch.deadline).map(|batch| batch.awaited.len()).sum()
-    }
-
-    /// By how much each enabled check's next slot is overdue; nothing where the schedule is kept.
-    pub(super) fn behind(&self, now: Timestamp) -> impl Iterator<Item = (&CheckName, Duration)> {
-        self.registry.checks.values().filter(|check| check.enabled).filter_map(move |check| {
-            let last = self.anchor(check);
-            let next = self.registry.schedule_of(check).ok()?.next_after(last, last);
-            Some((&check.name, next.map_or(Duration::ZERO, |next| now.since(next))))
-        })
     }
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::checks::planner::Due;
+use crate::checks::due::Due;
+use crate::checks::lateness::LATE;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
-
-/// A slot that begins later than this after its moment is counted as late.
-pub const LATE: Duration = Duration::from_secs(5);
 
 /// Why a node was left out of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Skipped {
     /// Its last run of the check was not over.
     Overlap,
+    /// A maintenance window holds it.
+    Window,
 }
 
 impl Skipped {
@@ -25,6 +25,7 @@ impl Skipped {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Overlap => "overlap",
+            Self::Window => "window",
         }
     }
 }

@@ -40,6 +40,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>, ticket: &SignedDocument) ->
         attempt: 1,
         ticket: ticket.clone(),
         parameters: serde_json::Map::new(),
+        retries: 2,
         deadline: START.plus(TIMEOUT),
         awaited: nodes.map(node).collect(),
         sent: false,

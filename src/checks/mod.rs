@@ -3,7 +3,7 @@
 //! [`registry`] holds the definitions and makes the policy Nodes judges by, [`planner`] says what is due, [`runs`] what is
 //! awaited, [`losses`] what of that was lost on its way; all four are values. [`dispatch`] moves them with the clock: it
 //! stores a batch, signs its ticket, and casts it to the adapter; [`recast`] casts it again when it was lost; [`overdue`]
-//! reports as `timeout` what Nodes has not stored by the deadline, and [`endings`] gives every batch an end. [`service`] is what people and
+//! reports as `timeout` what Nodes has not stored by the deadline, and [`endings`] gives every batch an end. [`window`] holds runs back for a time. [`service`] is what people and
 //! other roles call (`changes`, `pools`, `events`, `views`, `dead_letters`). `consent` stands before every change of what pools require,
 //! [`audit`] keeps who made it.
 
@@ -15,17 +15,20 @@ mod consent;
 mod dead_letters;
 pub mod definition;
 pub mod dispatch;
+pub mod due;
 pub mod endings;
 mod events;
 pub mod examine;
 mod figures;
 pub mod inventory;
+pub mod lateness;
 pub mod ledger;
 pub mod losses;
 mod news;
 pub mod overdue;
 pub mod planner;
 mod pools;
+pub mod profile;
 pub mod recast;
 pub mod registry;
 pub mod run;
@@ -37,6 +40,7 @@ pub mod silence;
 pub mod storage;
 mod views;
 pub mod waiting;
+pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,6 +153,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let now = Now { utc: clock.now(), monotonic: clock.monotonic() };
     let mut planner = Planner::default();
     planner.follow(&restored.registry, &restored.last_slots, now);
+    planner.holding.restore(restored.marks, &restored.registry, now);
     let checks = Arc::new(Checks {
         bus: bus.clone(),
         rpc: RpcClient::new(bus.clone(), identity.clone()),
@@ -215,7 +220,7 @@ impl Running {
 fn first_definitions(registry: &mut Registry) {
     for shipped in schedule::SHIPPED_PROFILES {
         if let (Ok(name), Ok(schedule)) = (shipped.name.parse::<crate::names::ProfileName>(), shipped.schedule()) {
-            let profile = definition::Profile { name: name.clone(), schedule, description: "shipped".to_owned() };
+            let profile = profile::Profile { name: name.clone(), schedule, description: "shipped".to_owned() };
             registry.profiles.insert(name, profile);
         }
     }

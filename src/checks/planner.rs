@@ -4,15 +4,17 @@
 //! within the splay, which depends on nothing but the check and the node: adding a node moves nobody else. Cron slots are
 //! found in time of day; intervals and splay run on monotonic time, so that a clock step neither storms nor freezes them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::checks::definition::Check;
-use crate::checks::ledger::Ledger;
+use crate::checks::due::{Due, MOST_MISSED};
+use crate::checks::ledger::{Ledger, Skipped};
 use crate::checks::registry::Registry;
 use crate::checks::schedule::{self, Schedule};
 use crate::checks::silence::Silence;
 use crate::checks::waiting::Waiting;
+use crate::checks::window::holding::Holding;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::protocol::targets::{TargetMatcher, Traits};
@@ -28,34 +30,6 @@ pub struct Now {
     /// Time that never steps.
     pub monotonic: Duration,
 }
-
-/// Something to be sent out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    /// Of which check.
-    pub check: CheckName,
-    /// The slot that begins with this; `None`: more nodes of the slot that began before.
-    pub begins: Option<Timestamp>,
-    /// The nodes whose place in the splay has come.
-    pub nodes: Vec<NodeName>,
-    /// Whether these are the last nodes of the slot.
-    pub last: bool,
-    /// How long after its moment the slot begins.
-    pub late: Duration,
-    /// Slots before this one that were missed altogether, and run as this one. Counted up to [`MOST_MISSED`].
-    pub missed: u32,
-}
-
-impl Due {
-    /// More nodes of the slot that began before, or their end, for those that had to wait.
-    #[must_use]
-    pub fn more(check: CheckName, last: bool) -> Self {
-        Self { check, begins: None, nodes: Vec::new(), last, late: Duration::ZERO, missed: 0 }
-    }
-}
-
-/// Missed slots are not counted beyond this.
-pub const MOST_MISSED: u32 = 1000;
 
 #[derive(Debug)]
 struct Plan {
@@ -85,6 +59,8 @@ pub struct Planner {
     pub ledger: Ledger,
     /// Which nodes did not answer.
     pub silence: Silence,
+    /// Who is held by a maintenance window.
+    pub holding: Holding,
 }
 
 impl Planner {
@@ -122,11 +98,18 @@ impl Planner {
         let mut due: Vec<Due> = std::mem::take(&mut self.again);
         due.retain(|due| self.plans.contains_key(&due.check));
         for (name, plan) in &mut self.plans {
-            let Some(check) = registry.checks.get(name) else { continue };
-            if let Some(elapsed) = plan.resume_after.take() {
+            if let (Some(elapsed), Some(check)) = (plan.resume_after.take(), registry.checks.get(name)) {
                 plan.place(check, inventory, now.monotonic.saturating_sub(elapsed));
                 plan.pending.retain(|(at, _)| *at >= now.monotonic);
             }
+        }
+        for (check, nodes) in self.holding.turn(registry, inventory, &mut self.waiting, now) {
+            if let Some(plan) = self.plans.get_mut(&check) {
+                plan.take_back(&check, nodes, now.monotonic);
+            }
+        }
+        for (name, plan) in &mut self.plans {
+            let Some(check) = registry.checks.get(name) else { continue };
             let begins = plan.slot(now);
             let (mut late, mut missed) = (Duration::ZERO, 0);
             if let Some(slot) = begins {
@@ -154,7 +137,24 @@ impl Planner {
                 due.push(Due { check: name.clone(), begins, nodes, last: plan.pending.is_empty(), late, missed });
             }
         }
+        for due in &mut due {
+            due.nodes = self.hold(&due.check, std::mem::take(&mut due.nodes), inventory, now.utc);
+        }
         due
+    }
+
+    /// Holds those of `nodes` that a maintenance window covers, though they are to be asked; returns the others.
+    pub fn hold(
+        &mut self,
+        check: &CheckName,
+        nodes: Vec<NodeName>,
+        inventory: &Inventory,
+        now: Timestamp,
+    ) -> Vec<NodeName> {
+        let all = nodes.len();
+        let free = self.holding.admit(check, nodes, inventory);
+        self.ledger.skipped(check, Skipped::Window, all - free.len(), now);
+        free
     }
 
     /// Takes back what could not be stored: the next tick gives it out again, unless the next slot has come by then.
@@ -262,6 +262,15 @@ impl Plan {
             .collect();
         placed.sort();
         self.pending = placed.into();
+    }
+
+    /// Gives nodes that were held their places, counted from now, unless they have one.
+    fn take_back(&mut self, check: &CheckName, mut nodes: Vec<NodeName>, now: Duration) {
+        let placed: BTreeSet<&NodeName> = self.pending.iter().map(|(_, node)| node).collect();
+        nodes.retain(|node| !placed.contains(node));
+        let window = self.window;
+        self.pending.extend(nodes.into_iter().map(|node| (now + beat(schedule::splay(check, &node, window)), node)));
+        self.pending.make_contiguous().sort();
     }
 }
 

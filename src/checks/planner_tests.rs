@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::checks::definition::{NewCheck, Profile};
+use crate::checks::definition::NewCheck;
+use crate::checks::profile::Profile;
 use crate::names::ProfileName;
 use crate::protocol::{Mode, PoolPolicy};
 
@@ -247,3 +248,6 @@ fn a_slot_knows_how_late_it_is_and_how_many_were_missed_before_it() {
 
 #[path = "planner_clock_tests.rs"]
 mod clock;
+
+#[path = "window/planner_tests.rs"]
+mod windows;

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::checks::definition::{Check, Profile, ScheduleRef};
+use crate::checks::definition::Check;
+use crate::checks::profile::{Profile, ScheduleRef};
 use crate::checks::schedule::{self, Schedule};
+use crate::checks::window::Window;
 use crate::clock::Timestamp;
-use crate::names::{CheckName, DeploymentId, PoolName, ProfileName};
+use crate::names::{CheckName, DeploymentId, PoolName, ProfileName, WindowName};
 use crate::protocol::{CheckPolicy, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 
 /// Most checks, and most profiles, one deployment may register.
-const MAX_DEFINITIONS: usize = 1000;
+pub(super) const MAX_DEFINITIONS: usize = 1000;
 /// Most pools: every node has a line in each.
 const MAX_POOLS: usize = 32;
 
@@ -24,6 +26,8 @@ pub struct Registry {
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The pools' policies.
     pub pools: BTreeMap<PoolName, PoolPolicy>,
+    /// The maintenance windows.
+    pub windows: BTreeMap<WindowName, Window>,
 }
 
 /// The pool every deployment begins with.

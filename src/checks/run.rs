@@ -9,6 +9,7 @@ use crate::checks::losses::Loss;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName};
 use crate::protocol::RunOrder;
+use crate::protocol::ticket::DEFAULT_RETRIES;
 use crate::security::document::SignedDocument;
 
 /// Why a run was made.
@@ -57,6 +58,10 @@ fn first_attempt() -> i64 {
     1
 }
 
+fn default_retries() -> i64 {
+    DEFAULT_RETRIES
+}
+
 impl Run {
     /// How many outcomes are stored.
     #[must_use]
@@ -83,6 +88,9 @@ pub struct Batch {
     pub ticket: SignedDocument,
     /// The parameters sent.
     pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// How often the adapter may ask again after a transport error.
+    #[serde(default = "default_retries")]
+    pub retries: i64,
     /// Until when an answer is awaited.
     pub deadline: Timestamp,
     /// Nodes whose outcome Nodes has not yet reported as stored.

@@ -29,6 +29,7 @@ fn batch(number: i64, nodes: std::ops::Range<usize>) -> Batch {
         attempt: 1,
         ticket: SignedDocument::sign(DocumentKind::Ticket, &number, &key).unwrap(),
         parameters: serde_json::Map::new(),
+        retries: 2,
         deadline: NOW.plus(std::time::Duration::from_secs(60)),
         awaited: nodes.map(node).collect(),
         sent: true,

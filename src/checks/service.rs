@@ -10,7 +10,7 @@ use crate::checks::audit::Author;
 use crate::checks::run::Run;
 use crate::checks::runs::KEPT_RUNS;
 use crate::checks::{Checks, views};
-use crate::names::{CheckName, ProfileName};
+use crate::names::{CheckName, ProfileName, WindowName};
 use crate::protocol::RunOrder;
 use crate::rpc::table::Method;
 use crate::rpc::{Caller, Named, NoArguments, RpcError, Service, typed};
@@ -51,6 +51,17 @@ impl Service for Arc<Checks> {
             "profile_list" => {
                 let _: NoArguments = typed(args)?;
                 Ok(self.state.lock().await.profiles(self.clock.now()))
+            }
+            "window_set" => self.window_set(&caller, typed(args)?).await,
+            "window_delete" => self.window_delete(&caller, typed(args)?).await,
+            "window_list" => {
+                let _: NoArguments = typed(args)?;
+                Ok(self.windows(&*self.state.lock().await))
+            }
+            "window_show" => {
+                let Named::<WindowName> { name } = typed(args)?;
+                let state = self.state.lock().await;
+                Ok(self.window_details(&state, state.registry.window(&name)?))
             }
             "pool_create" => self.pool_create(&caller, typed(args)?).await,
             "pool_delete" => self.pool_delete(&caller, typed(args)?).await,

@@ -7,6 +7,8 @@ use sqlx::Row;
 use crate::checks::registry::Registry;
 use crate::checks::run::{Batch, Run};
 use crate::checks::runs::Runs;
+use crate::checks::window::Window;
+use crate::checks::window::opening::Mark;
 use crate::clock::Timestamp;
 use crate::names::CheckName;
 use crate::protocol::RunOrder;
@@ -24,6 +26,8 @@ pub struct Restored {
     pub last_slots: BTreeMap<CheckName, Timestamp>,
     /// The last schema each adapter announced.
     pub schemas: BTreeMap<String, serde_json::Value>,
+    /// What is known of maintenance windows that are open, or ended a moment ago.
+    pub marks: Vec<Mark>,
     /// The ids of news acted upon, with the time they were signed.
     pub news: BTreeMap<String, Timestamp>,
 }
@@ -32,6 +36,7 @@ const META: &str = "SELECT value FROM checks_meta WHERE name = ?";
 const SLOT: &str = "slot:";
 const SCHEMA: &str = "schema:";
 const NEWS: &str = "news:";
+const WINDOW: &str = "window:";
 
 /// Reads everything.
 ///
@@ -45,7 +50,7 @@ pub async fn restore(database: &Database) -> Result<Restored, StoreError> {
         registry.checks.insert(check.name.clone(), check);
     }
     for profile in database
-        .load::<crate::checks::definition::Profile>("checks_profile", "SELECT name, body FROM checks_profile")
+        .load::<crate::checks::profile::Profile>("checks_profile", "SELECT name, body FROM checks_profile")
         .await?
     {
         registry.profiles.insert(profile.name.clone(), profile);
@@ -55,24 +60,29 @@ pub async fn restore(database: &Database) -> Result<Restored, StoreError> {
     {
         registry.pools.insert(pool.name.clone(), pool);
     }
+    let windows: Vec<Window> = database.load("checks_window", "SELECT name, body FROM checks_window").await?;
+    registry.windows = windows.into_iter().map(|window| (window.name.clone(), window)).collect();
     let runs: Vec<Run> = database.load("checks_run", "SELECT epoch, body FROM checks_run").await?;
     let batches: Vec<Batch> = database.load("checks_batch", "SELECT epoch, body FROM checks_batch").await?;
     let mut last_slots = BTreeMap::new();
     let mut schemas = BTreeMap::new();
     let mut news = BTreeMap::new();
+    let mut marks = Vec::new();
     for row in settled(sqlx::query("SELECT name, value FROM checks_meta").fetch_all(database.reader())).await? {
         let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         if let Some(check) = name.strip_prefix(SLOT).and_then(|check| CheckName::new(check).ok()) {
             last_slots.insert(check, Timestamp(value.parse().unwrap_or(0)));
         } else if let Some(adapter) = name.strip_prefix(SCHEMA) {
             schemas.insert(adapter.to_owned(), serde_json::from_str(&value).unwrap_or_default());
+        } else if name.starts_with(WINDOW) {
+            marks.extend(serde_json::from_str::<Mark>(&value).ok());
         } else if let Some(id) = name.strip_prefix(NEWS) {
             news.insert(id.to_owned(), Timestamp(value.parse().unwrap_or(0)));
         }
     }
     let number = |value: Option<String>| value.and_then(|value| value.parse::<i64>().ok()).unwrap_or(0);
     let policy_number = number(database.meta(META, "policy_number").await?);
-    Ok(Restored { registry, policy_number, runs: Runs::restore(runs, batches), last_slots, schemas, news })
+    Ok(Restored { registry, policy_number, runs: Runs::restore(runs, batches), last_slots, schemas, news, marks })
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {
@@ -108,6 +118,7 @@ pub async fn save_registry(
         "REPLACE INTO checks_profile (name, body) VALUES (?, ?)",
         "DELETE FROM checks_profile WHERE name = ?"
     );
+    save!(windows, "REPLACE INTO checks_window (name, body) VALUES (?, ?)", "DELETE FROM checks_window WHERE name = ?");
     save!(pools, "REPLACE INTO checks_pool (name, body) VALUES (?, ?)", "DELETE FROM checks_pool WHERE name = ?");
     for name in old.checks.keys().filter(|name| !new.checks.contains_key(*name)) {
         changes.execute("DELETE FROM checks_meta WHERE name = ?", &[(&format!("{SLOT}{name}")).into()]).await?;
@@ -121,6 +132,21 @@ pub async fn save_registry(
 /// [`StoreError`].
 pub async fn save_slot(changes: &mut Changes, check: &CheckName, slot: Timestamp) -> Result<(), StoreError> {
     put_meta(changes, &format!("{SLOT}{check}"), &slot.0.to_string()).await
+}
+
+/// Writes what is known of maintenance windows, by their ids; removes what is absent.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn save_marks(changes: &mut Changes, marks: &BTreeMap<String, Option<Mark>>) -> Result<(), StoreError> {
+    for (id, mark) in marks {
+        let name = format!("{WINDOW}{id}");
+        match mark {
+            Some(mark) => put_meta(changes, &name, &to_body(mark)).await?,
+            None => drop(changes.execute("DELETE FROM checks_meta WHERE name = ?", &[(&name).into()]).await?),
+        }
+    }
+    Ok(())
 }
 
 /// Writes the schema an adapter announced.

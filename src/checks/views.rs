@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::checks::definition::Check;
+use crate::checks::lateness::LATE;
 use crate::checks::run::Run;
 use crate::checks::schedule::Schedule;
 use crate::checks::{Checks, State};
 use crate::clock::Timestamp;
-use crate::names::{CheckName, NodeName};
+use crate::names::{CheckName, NodeName, WindowName};
 use crate::protocol::TargetMatcher;
 
 /// How many future runs are shown.
 const NEXT_RUNS: usize = 5;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
-/// A slot that is overdue for less is about to begin.
-const WORTH_TELLING: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Checks {
     pub(super) fn summary(&self, state: &State, check: &Check) -> Value {
@@ -57,6 +56,7 @@ impl Checks {
             members.insert("effective_schedule".to_owned(), json!(schedule));
             members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
             members.insert("waiting".to_owned(), json!(state.planner.waiting.count(&check.name)));
+            members.insert("held".to_owned(), json!(state.planner.holding.count(&check.name)));
             members
                 .insert("last_run".to_owned(), json!(state.runs.latest().find(|run| run.check == check.name).map(run)));
             members.insert("slots".to_owned(), state.planner.ledger.show(&check.name));
@@ -92,9 +92,14 @@ impl Checks {
         let faults: Vec<String> =
             faults.map(|(adapter, instance, fault)| format!("adapter {adapter} ({instance}): {fault}")).collect();
         let (late, missed) = state.planner.ledger.late_and_missed();
+        let past_end = state.runs.past_end(now);
+        let open = state.planner.holding.openings.open_until(now);
+        let windows: BTreeMap<&WindowName, String> =
+            open.map(|(window, until)| (&window.name, until.to_string())).collect();
         let behind: BTreeMap<&CheckName, u64> = state
             .behind(now.utc)
-            .filter(|(_, behind)| *behind >= WORTH_TELLING)
+            .into_iter()
+            .filter(|(_, behind)| *behind > LATE)
             .map(|(check, behind)| (check, behind.as_secs()))
             .collect();
         json!({
@@ -107,11 +112,13 @@ impl Checks {
             "enabled_checks": state.registry.checks.values().filter(|check| check.enabled).count(),
             "known_nodes": state.inventory.len(),
             "outstanding": state.runs.outstanding(),
-            "overdue": state.runs.batches().filter(|batch| batch.is_over(now) && !batch.timed_out).count(),
+            "overdue": past_end.unreported,
             "late_slots": late,
             "missed_slots": missed,
             "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
-            "late": state.late(now.utc),
+            "held": state.planner.holding.total(),
+            "windows_open": windows,
+            "late": past_end.results,
             "behind": behind,
             "health": self.health.report().details,
             "adapters": adapters,

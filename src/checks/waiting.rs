@@ -43,6 +43,11 @@ impl Waiting {
         self.0.retain(|check, _| is_wanted(check));
     }
 
+    /// All who wait for `check`, who wait no more.
+    pub fn take(&mut self, check: &CheckName) -> BTreeSet<NodeName> {
+        self.0.remove(check).unwrap_or_default()
+    }
+
     /// Lets nodes wait that were admitted, and could not be sent out.
     pub fn put_back(&mut self, check: &CheckName, nodes: BTreeSet<NodeName>) {
         if !nodes.is_empty() {

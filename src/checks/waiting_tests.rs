@@ -33,6 +33,7 @@ fn under_way(run: i64, range: std::ops::Range<usize>) -> Batch {
         attempt: 1,
         ticket: SignedDocument::sign(DocumentKind::Ticket, &run, &SigningKey::generate().unwrap()).unwrap(),
         parameters: serde_json::Map::new(),
+        retries: 2,
         deadline: NOW,
         awaited: nodes(range).into_iter().collect(),
         sent: true,

@@ -27,7 +27,7 @@ const MOST_FAULTS: usize = 20;
 /// `apply`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The file is YAML or JSON with any of the sections profiles, pools, nodes and checks; `spicectl export` writes one.
+The file is YAML or JSON with any of the sections profiles, pools, nodes, checks and windows; `spicectl export` writes one.
 An entry is a complete definition: what it leaves out has its default (of a pool: stays as it is). For instance:
   profiles:
     - {name: before-work, schedule: {cron: '0 6 * * 1-5', zone: Europe/Berlin}}
@@ -39,6 +39,8 @@ An entry is a complete definition: what it leaves out has its default (of a pool
       schedule: {profile: before-work}
       targets: {labels: {rack: r1}}
       pools: {default: required}
+  windows:
+    - {name: patches, reason: monthly patches, targets: {labels: {rack: r1}}, schedule: {cron: '0 2 1 * *'}, duration_s: 7200}
 What loosens a pool stops it and shows whom that would raise; apply the file again with --confirm and the id shown.
 Example: see what would be done, then do it:
   spicectl apply -f cloud.yaml --dry-run

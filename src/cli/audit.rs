@@ -60,14 +60,14 @@ Example: a backup of the database of Nodes, without a service:
         /// Not after
         #[arg(long, value_name = "TIME", value_parser = values::time)]
         until: Option<Timestamp>,
-        /// The record of changed checks, profiles and pools instead
+        /// The record of changed checks, profiles, pools and windows instead
         #[arg(long, conflicts_with = "node")]
         definitions: bool,
         /// Write to this file instead of standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Lists who changed which check, profile or pool
+    /// Lists who changed which check, profile, pool or window
     #[command(after_help = "Example:\n  spicectl audit list -f json")]
     List {
         /// At most so many, the latest

@@ -38,6 +38,9 @@ pub struct CheckOptions {
     /// How long one batch may take, retries included: seconds, or 90s, 5m
     #[arg(long, value_name = "S", value_parser = values::seconds)]
     timeout: Option<i64>,
+    /// How often the adapter asks again within that time after a transport error, 0 to 10 [default: 2]
+    #[arg(long, value_name = "N")]
+    retries: Option<i64>,
     /// In which pool it counts, and whether the pool requires it; repeat for several
     #[arg(long, value_name = "POOL[=required|advisory]", value_parser = values::pool)]
     pool: Vec<(PoolName, Requirement)>,
@@ -87,6 +90,7 @@ impl CheckOptions {
         put("schedule", self.schedule()?);
         put("targets", values::targets(&self.target).map(|targets| json!(targets)));
         put("timeout_s", self.timeout.map(Value::from));
+        put("retries", self.retries.map(Value::from));
         put("pools", values::pools(&self.pool).map(|pools| json!(pools)));
         put("batch_size", self.batch_size.map(Value::from));
         put("overlap", self.overlap.map(|overlap| json!(overlap)));

@@ -121,7 +121,7 @@ async fn examined(role: Role, connection: &Connection) -> Result<Value, StoreErr
     let version = database.version().await?;
     database.integrity().await?;
     match role {
-        Role::Checks => crate::checks::examine::examine(&mut database).await?,
+        Role::Checks => crate::checks::examine::examine(&mut database, version).await?,
         _ => crate::nodes::examine::examine(&mut database).await?,
     }
     let Examination { rows, faults, more_faults, .. } = database;

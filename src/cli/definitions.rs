@@ -1,4 +1,4 @@
-//! The declarative file: profiles, pools, nodes and checks, in YAML or JSON.
+//! The declarative file: profiles, pools, nodes, checks and maintenance windows, in YAML or JSON.
 //!
 //! An entry is a complete definition: what it leaves out has the service's default, so that a file always means the same.
 //! Pools are the exception: what an entry leaves out of a pool that exists stays. So does a node's identity, which cannot change.
@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::checks::definition::{Check, NewCheck, Profile};
+use crate::checks::definition::{Check, NewCheck};
+use crate::checks::profile::Profile;
 use crate::checks::schedule::Schedule;
+use crate::checks::window::GivenWindow;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::protocol::Mode;
@@ -25,6 +27,8 @@ pub struct Definitions {
     pub nodes: Option<Vec<NodeEntry>>,
     /// With the defaults filled in; and whether an adapter may be missing.
     pub checks: Option<Vec<(Check, bool)>>,
+    /// With their times as the service shows them.
+    pub windows: Option<Vec<GivenWindow>>,
 }
 
 /// A pool's policy; what is absent stays.
@@ -75,16 +79,19 @@ struct Written {
     nodes: Option<Vec<Value>>,
     #[serde(default)]
     checks: Option<Vec<Value>>,
+    #[serde(default)]
+    windows: Option<Vec<Value>>,
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 13] = [
+pub const CHECK_MEMBERS: [&str; 14] = [
     "adapter",
     "parameters",
     "schedule",
     "description",
     "targets",
     "timeout_s",
+    "retries",
     "ttl_s",
     "judgement",
     "pools",
@@ -103,7 +110,9 @@ impl Definitions {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| vec![error.to_string()])?;
         // A list would be taken for a file's sections in their order.
         if !value.is_object() {
-            return Err(vec!["the file has none of the sections profiles, pools, nodes and checks".to_owned()]);
+            return Err(vec![
+                "the file has none of the sections profiles, pools, nodes, checks and windows".to_owned(),
+            ]);
         }
         let written: Written = serde_json::from_value(value).map_err(|error| vec![error.to_string()])?;
         let mut faults = Vec::new();
@@ -112,6 +121,7 @@ impl Definitions {
             pools: entries("pool", written.pools, &mut faults, typed),
             nodes: entries("node", written.nodes, &mut faults, typed),
             checks: entries("check", written.checks, &mut faults, check),
+            windows: entries("window", written.windows, &mut faults, window),
         };
         if faults.is_empty() { Ok(definitions) } else { Err(faults) }
     }
@@ -162,6 +172,10 @@ fn check(value: Value) -> Result<(Check, bool), String> {
     let check = Check::from_new(new, String::new(), Timestamp(0));
     let faults = check.faults();
     if faults.is_empty() { Ok((check, missing_allowed)) } else { Err(faults.join("; ")) }
+}
+
+fn window(value: Value) -> Result<GivenWindow, String> {
+    typed::<GivenWindow>(in_words(value)?)?.in_order()
 }
 
 /// What a file decides of a check.

@@ -91,7 +91,9 @@ async fn everything(session: &Session) -> Result<Value, CliError> {
         })
         .collect();
     let checks: Vec<Value> = checks(session).await?.iter().map(check_entry).collect();
-    Ok(json!({ "profiles": profiles, "pools": pools, "nodes": nodes, "checks": checks }))
+    let windows = session.checks("window_list", json!({})).await?;
+    let windows: Vec<Value> = rows(&windows)?.iter().filter(|window| !is_over(window)).map(window_entry).collect();
+    Ok(json!({ "profiles": profiles, "pools": pools, "nodes": nodes, "checks": checks, "windows": windows }))
 }
 
 /// The elements of a list the service answered with.
@@ -133,6 +135,18 @@ fn without(value: &Value, names: &[&str]) -> Value {
 fn pool_entry(pool: &Value) -> Value {
     let mut entry = without(pool, &["max_silence_ms"]);
     entry["max_silence_s"] = json!(pool.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
+    entry
+}
+
+fn is_over(window: &Value) -> bool {
+    window.get("state").and_then(Value::as_str) == Some("over")
+}
+
+fn window_entry(window: &Value) -> Value {
+    let mut entry = without(window, &["state", "open_until", "opens_next", "changed_at"]);
+    if let Some(members) = entry.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
     entry
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
+//! | `adapter`, `check`, `check_options`, `check_run`, `profile`, `window`, `node`, `node_list`, `import`, `why`, `result`, `pool`, `run`, `dead_letter` | a noun's commands, or one large command |
 //! | `status`, `findings`, `top`, `apply`, `definitions`, `export` | what concerns the whole deployment |
 //! | `key`, `config`, `db` | what needs no service: keys, configuration and databases of this machine |
 //! | `audit` | the records, verified and exported |
@@ -44,6 +44,7 @@ mod status;
 mod top;
 mod values;
 mod why;
+mod window;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ enum Command {
     Adapter(adapter::AdapterCommand),
     /// Profiles: schedules by name
     Profile(profile::ProfileCommand),
+    /// Maintenance windows: times in which scheduled runs are held
+    Window(window::WindowCommand),
     /// Nodes: what is trusted, and why
     Node(node::NodeCommand),
     /// Results of checks
@@ -97,9 +100,9 @@ enum Command {
     Status(status::StatusCommand),
     /// Watches trust, runs and results as they change
     Top(top::TopCommand),
-    /// Makes profiles, pools, nodes and checks what a file says
+    /// Makes profiles, pools, nodes, checks and windows what a file says
     Apply(apply::ApplyCommand),
-    /// Writes profiles, pools, nodes and checks to a file for apply
+    /// Writes profiles, pools, nodes, checks and windows to a file for apply
     Export(export::ExportCommand),
 }
 
@@ -148,6 +151,7 @@ async fn carry_out(cli: Cli) -> Result<Exit, CliError> {
         Command::Check(command) => command.carry_out(connection).await,
         Command::Adapter(command) => command.carry_out(connection).await,
         Command::Profile(command) => command.carry_out(connection).await,
+        Command::Window(command) => command.carry_out(connection).await,
         Command::Node(command) => command.carry_out(connection).await,
         Command::Result(command) => command.carry_out(connection).await,
         Command::Pool(command) => command.carry_out(connection).await,

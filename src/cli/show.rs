@@ -37,6 +37,13 @@ pub fn next_runs(value: &Value) -> Vec<String> {
     runs.iter().map(|run| format!("{} ({})", member(run, "local"), member(run, "utc"))).collect()
 }
 
+/// The times at which a window opens, and when it ends then.
+pub fn opens(value: &Value) -> Vec<String> {
+    let times = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let told = |time| format!("{} ({}), until {}", member(time, "local"), member(time, "utc"), member(time, "until"));
+    times.iter().map(told).collect()
+}
+
 /// A check's last run: when, why, and what came of it.
 pub fn last_run(run: &Value) -> Vec<String> {
     if run.is_null() {

@@ -43,6 +43,8 @@ const CHECKS: &[Field] = &[
     field("late_slots"),
     field("missed_slots"),
     field("waiting"),
+    field("held"),
+    field("windows_open"),
     field("adapters"),
     field("dead_letters"),
 ];

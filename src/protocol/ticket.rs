@@ -85,6 +85,11 @@ pub struct TicketRef {
     pub attempt: i64,
 }
 
+/// How often an adapter asks again after a transport error, unless the check says otherwise.
+pub const DEFAULT_RETRIES: i64 = 2;
+/// The most it is asked to.
+pub const MAX_RETRIES: i64 = 10;
+
 /// What a ticket says. It travels signed (`security::SignedDocument` of kind `ticket`) with `run_check` and comes back with
 /// `record_results`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

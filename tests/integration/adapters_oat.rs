@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use spice::adapter::CheckRequest;
 use spice::adapter::open_attestation::Settings;
 use spice::protocol::Status;
 use tokio::time::Instant;
@@ -202,9 +203,8 @@ async fn a_verifier_that_is_down_is_asked_again_and_believed_when_it_is_back() {
     let results = ask(&runner, &nodes(3), 10.0).await;
     assert!(results.iter().all(|r| r.status == Status::Error && r.reason.contains("cannot be reached")), "{results:?}");
 
-    let patient = Arc::new(crate::oat::runner(Settings { retries: 10, ..oat.settings() }));
-    let names = nodes(3);
-    let (results, ()) = tokio::join!(ask(&patient, &names, 20.0), oat.order(json!({"up": true})));
+    let patient = CheckRequest { retries: 10, ..request(&nodes(3), json!({}), 20.0) };
+    let (results, ()) = tokio::join!(runner.run(patient), oat.order(json!({"up": true})));
     assert_statuses(&results, &[]);
 }
 
@@ -215,4 +215,16 @@ async fn a_check_cannot_name_another_server() {
     assert_eq!(results[0].status, Status::Error);
     assert!(results[0].reason.contains("url"), "{}", results[0].reason);
     assert!(oat.take_requests().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verifier_that_answers_nothing_is_asked_as_often_as_the_check_says_whatever_the_number_of_groups() {
+    let oat = Oat::start("2", 6, &[]);
+    let runner = runner(Settings { batch: 2, ..oat.settings() });
+    for (retries, requests) in [(0, 3), (2, 9)] {
+        oat.order(json!({"mode": "unavailable"})).await;
+        let results = runner.run(CheckRequest { retries, ..request(&nodes(6), json!({}), 20.0) }).await;
+        assert!(results.iter().all(|r| r.status == Status::Error && r.reason.contains("HTTP 503")), "{results:?}");
+        assert_eq!(oat.take_requests().await.len(), requests, "three groups, each asked {} times", retries + 1);
+    }
 }

@@ -51,5 +51,6 @@ mod plugins;
 mod proxy;
 mod recast;
 mod record;
+mod schedules;
 mod targets;
 mod transports;

@@ -111,6 +111,7 @@ pub fn request(nodes: &[String], parameters: Value, seconds: f64) -> CheckReques
         parameters,
         nodes: nodes.iter().map(|name| NodeName::new(name).unwrap()).collect(),
         deadline: Instant::now() + Duration::from_secs_f64(seconds),
+        retries: 2,
         clock: SystemClock::shared(),
     }
 }

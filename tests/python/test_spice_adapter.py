@@ -181,8 +181,10 @@ def ticket_for(**changes):
     return {**ticket, **changes}
 
 
-def deliver(receiver, request_signer, ticket_signer, topic="spice-adapter-scripted", tamper=None, **changes):
-    args = {"ticket": sign_document("ticket", ticket_for(**changes), ticket_signer), "parameters": {}}
+def deliver(
+    receiver, request_signer, ticket_signer, topic="spice-adapter-scripted", tamper=None, further=None, **changes
+):
+    args = {"ticket": sign_document("ticket", ticket_for(**changes), ticket_signer), "parameters": {}} | (further or {})
     auth, _ = sign_request(
         request_signer, exchange="spice_work", topic=topic, method="run_check", args=args, version="1.0"
     )
@@ -198,6 +200,16 @@ def test_a_batch_of_checks_is_carried_out_once(adapter):
     assert [result["status"] for result in stored] == ["pass"]
     deliver(made, checks, checks, attempt=2)
     assert len(stored) == 2, "another attempt is another batch"
+
+
+def test_what_checks_says_beside_ticket_and_parameters_is_signed_and_need_not_be_known(adapter, caplog):
+    made, checks, _, stored = adapter
+    deliver(made, checks, checks, further={"retries": 7})
+    assert [result["status"] for result in stored] == ["pass"]
+    deliver(made, checks, checks, further={"retries": 7}, attempt=2, tamper=lambda args: args.update(retries=8))
+    deliver(made, checks, checks, attempt=2, tamper=lambda args: args.update(retries=8))
+    assert len([line for line in caplog.messages if line.startswith("a batch was refused")]) == 2
+    assert len(stored) == 1
 
 
 def test_only_what_checks_signed_for_this_adapter_and_cloud_is_carried_out(adapter, caplog):

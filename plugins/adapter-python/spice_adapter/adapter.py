@@ -106,10 +106,13 @@ class Adapter:
         return lost
 
     @oslo_messaging.expose
-    def run_check(self, context: Mapping[str, Any], ticket: Any = None, parameters: Any = None) -> None:
-        """Carries out one batch; returns when its results are stored by the broker."""
+    def run_check(self, context: Mapping[str, Any], ticket: Any = None, parameters: Any = None, **further: Any) -> None:
+        """Carries out one batch; returns when its results are stored by the broker.
+
+        ``further`` is what Checks says beside them (``retries``): signed with the rest, and not needed here.
+        """
         try:
-            batch = self._believed(context, ticket, parameters)
+            batch = self._believed(context, {"ticket": ticket, "parameters": parameters, **further})
         except AuthError as error:
             LOG.warning("a batch was refused (%s): %s", error.kind, error)
             return
@@ -134,7 +137,8 @@ class Adapter:
             stored = told.finish()
         return stored
 
-    def _believed(self, context: Mapping[str, Any], ticket: Any, parameters: Any) -> Batch:
+    def _believed(self, context: Mapping[str, Any], args: Mapping[str, Any]) -> Batch:
+        ticket, parameters = args["ticket"], args["parameters"]
         verified = verify_request(
             context.get(CONTEXT_MEMBER),
             self._trust,
@@ -142,7 +146,7 @@ class Adapter:
             exchange=WORK_EXCHANGE,
             topic=self._topic,
             method=METHOD,
-            args={"ticket": ticket, "parameters": parameters},
+            args=args,
             version=VERSION,
         )
         if not satisfies(verified.roles, "checks"):

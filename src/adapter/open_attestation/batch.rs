@@ -4,6 +4,7 @@
 //! name it does not like. So each request gets only a slice of the time left, small enough that the halves, their halves, and
 //! so on down to a single host still have theirs before the deadline. The first request is not given up meanwhile: from a
 //! verifier that is merely slow, its answer about all is the one that comes.
+//! What becomes of transport errors is in `unreached.rs`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,9 +14,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::Instant;
 
-use crate::adapter::{CheckRequest, Results};
+use crate::adapter::{CheckRequest, ProviderError, Results};
 use crate::clock::Timestamp;
 use crate::names::NodeName;
 use crate::protocol::Status;
@@ -26,21 +26,19 @@ use super::reply;
 
 /// OpenAttestation 1.x refuses a batch with a longer name in it.
 const LONGEST_SHARED_NAME: usize = 50;
-/// First pause before asking again after a transport error; doubles, with jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Said of hosts whose turn never came, because others held up the verifier.
 const NO_TIME: &str = "the time was up before the verifier could be asked";
 
 /// A group to ask about in one request.
 #[derive(Clone)]
-struct Ask {
+pub(super) struct Ask {
     nodes: Vec<NodeName>,
-    kind: Kind,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// As the batch came.
     First,
     /// A part of a group that was late, refused or unanswered.
@@ -79,9 +77,11 @@ pub(super) struct Run<'a> {
     pub(super) results: Results,
     pub(super) max_age: Option<Duration>,
     /// Hosts asked alone that are waiting or under way: they share the time left.
-    alone_pending: AtomicUsize,
+    pub(super) alone_pending: AtomicUsize,
     /// Whether any request was answered: only then is a silent host, not the verifier, the culprit.
     pub(super) verifier_answers: AtomicBool,
+    /// Groups put off until the verifier is known to answer, each with what it met.
+    pub(super) unreached: Mutex<Vec<(Ask, String)>>,
     pub(super) suspects: Mutex<HashSet<NodeName>>,
     /// Nodes with a result.
     pub(super) done: Mutex<HashSet<NodeName>>,
@@ -103,6 +103,7 @@ impl<'a> Run<'a> {
             max_age,
             alone_pending: AtomicUsize::new(0),
             verifier_answers: AtomicBool::new(false),
+            unreached: Mutex::default(),
             suspects: Mutex::default(),
             done: Mutex::default(),
             provisional: Mutex::default(),
@@ -110,7 +111,10 @@ impl<'a> Run<'a> {
     }
 
     /// Asks until every node has a result or the time is up.
-    pub(super) async fn carry_out(&self) {
+    ///
+    /// # Errors
+    /// [`ProviderError::Transport`] where the verifier was not reached about some nodes, and answered nothing.
+    pub(super) async fn carry_out(&self) -> Result<(), ProviderError> {
         let (alone, together): (Vec<&NodeName>, Vec<&NodeName>) = self
             .request
             .nodes
@@ -133,11 +137,15 @@ impl<'a> Run<'a> {
             if let Some(patient) = next.patient {
                 under_way.push(self.wait_for(patient).boxed());
             }
+            for ask in self.reached() {
+                under_way.push(self.ask(ask).boxed());
+            }
         }
         let late = std::mem::take(&mut *locked(&self.provisional));
         for (node, (status, reason, requested_at)) in late {
             self.report(&node, status, &reason, requested_at, None).await;
         }
+        locked(&self.unreached).pop().map_or(Ok(()), |(_, told)| Err(ProviderError::Transport(told)))
     }
 
     fn alone(&self, nodes: impl Iterator<Item = NodeName>) -> Vec<Ask> {
@@ -231,6 +239,7 @@ impl<'a> Run<'a> {
                 self.suspect(&ask.nodes);
                 self.report_all(&ask.nodes, &told, requested_at).await;
             }
+            Err(PollError::Unreached(told)) => locked(&self.unreached).push((ask.clone(), told)),
             Err(PollError::Transport(told) | PollError::Fault(told)) => {
                 tracing::warn!(check = %self.request.check, hosts = ask.nodes.len(), reason = told, "the verifier could not be asked");
                 self.report_all(&ask.nodes, &told, requested_at).await;
@@ -261,29 +270,6 @@ impl<'a> Run<'a> {
             .max(self.provider.settings.min_request_time)
             .min(self.provider.settings.request_timeout)
             .min(left)
-    }
-
-    async fn poll_with_retries(&self, nodes: &[NodeName], limit: Duration) -> Result<Vec<u8>, PollError> {
-        let until = Instant::now() + limit;
-        let mut pause = FIRST_PAUSE;
-        let mut retries = self.provider.settings.retries;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let outcome = self.provider.poller.poll(nodes, left).await;
-            let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
-            match outcome {
-                Err(PollError::Transport(told)) => {
-                    if retries == 0 || Instant::now() + jittered >= until {
-                        return Err(PollError::Transport(told));
-                    }
-                    tracing::debug!(hosts = nodes.len(), reason = told, "asking the verifier again");
-                }
-                other => return other,
-            }
-            retries -= 1;
-            tokio::time::sleep(jittered).await;
-            pause *= 2;
-        }
     }
 
     /// Reports the verdicts in a reply; hosts it leaves out are asked about once more.

@@ -24,6 +24,8 @@ pub(super) enum PollError {
     Late,
     /// The verifier could not be reached, broke off, or says it is busy: asking again may help.
     Transport(String),
+    /// The same, and nothing that was asked beside it was answered either: the verifier may be down.
+    Unreached(String),
     /// The verifier refused this batch: one host of it may be the cause.
     Refused(String),
     /// Nothing about the hosts: wrong certificate, wrong path, forbidden, garbage.

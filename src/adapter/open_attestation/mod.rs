@@ -12,6 +12,7 @@ mod fuzz;
 mod reply;
 mod report;
 mod settings;
+mod unreached;
 mod vtime;
 
 use std::sync::Arc;
@@ -97,7 +98,6 @@ impl Provider for OpenAttestation {
                 .map_err(|error| ProviderError::Fault(display_safe(&error.to_string())))?,
         };
         let max_age = parameters.max_age_s.map(Duration::from_secs);
-        batch::Run::new(self, &request, results, max_age).carry_out().await;
-        Ok(())
+        batch::Run::new(self, &request, results, max_age).carry_out().await
     }
 }

@@ -39,8 +39,6 @@ pub struct Settings {
     pub batch: usize,
     /// Requests at a time for batches, and again as many for hosts asked alone; 1 to 64.
     pub concurrency: usize,
-    /// Further attempts after a transport error, with back-off; 0 to 10.
-    pub retries: u32,
     /// How long a host that held up a batch is asked alone.
     pub culprit_memory: Duration,
 }
@@ -60,7 +58,6 @@ impl Default for Settings {
             max_reply_bytes: 4 << 20,
             batch: 100,
             concurrency: 4,
-            retries: 2,
             culprit_memory: Duration::from_secs(1800),
         }
     }
@@ -106,7 +103,6 @@ impl Settings {
         };
         range("batch", self.batch as u128, 1, MAX_BATCH as u128);
         range("concurrency", self.concurrency as u128, 1, 64);
-        range("retries", u128::from(self.retries), 0, 10);
         range("max_reply_bytes", self.max_reply_bytes as u128, 1 << 10, 64 << 20);
         range("connect_timeout (ms)", self.connect_timeout.as_millis(), 1, 600_000);
         range("min_request_time (ms)", self.min_request_time.as_millis(), 1, 60_000);

@@ -21,6 +21,8 @@ const SPAN: i64 = 366 * 86_400;
 pub struct GapStatistics {
     /// The longest: the period of the schedule.
     pub longest: Duration,
+    /// The shortest.
+    pub shortest: Duration,
     /// The one in the middle (the shorter of two).
     pub median: Duration,
     /// How many there are.
@@ -65,7 +67,7 @@ pub(super) fn measure(schedule: &Schedule, from: Timestamp) -> GapStatistics {
         Schedule::Every(interval) => {
             let length = interval.length();
             let count = SPAN.unsigned_abs() / length.as_secs().max(1);
-            GapStatistics { longest: length, median: length, count }
+            GapStatistics { longest: length, shortest: length, median: length, count }
         }
         Schedule::Cron { cron, zone } => {
             let mut gaps = Histogram::default();
@@ -95,7 +97,9 @@ impl Histogram {
         });
         let longest = self.0.keys().next_back().copied().unwrap_or(SPAN);
         let longest = if cut_short { longest.max(SPAN) } else { longest };
-        GapStatistics { longest: seconds(longest), median: seconds(middle.map_or(SPAN, |(gap, _)| *gap)), count }
+        let shortest = self.0.keys().next().copied().unwrap_or(SPAN);
+        let median = seconds(middle.map_or(SPAN, |(gap, _)| *gap));
+        GapStatistics { longest: seconds(longest), shortest: seconds(shortest), median, count }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::export;
 use crate::cli::node_list::NodeList;
 use crate::cli::output::word;
+use crate::clock::{SystemClock, Timestamp};
 use crate::rpc::table::Topic;
 
 /// What is done to one thing.
@@ -46,7 +47,7 @@ const LOOSENING: [&str; 6] =
 pub struct Step {
     /// What is done.
     pub action: Action,
-    /// `profile`, `pool`, `node` or `check`.
+    /// `profile`, `pool`, `node`, `check` or `window`.
     pub kind: &'static str,
     /// Its name.
     pub name: String,
@@ -89,12 +90,15 @@ pub struct Current {
     /// Of those the file does not name, only that they exist.
     nodes: BTreeMap<String, Value>,
     checks: BTreeMap<String, Value>,
+    windows: BTreeMap<String, Value>,
+    /// Windows that are over by then are left.
+    now: Timestamp,
 }
 
 impl Current {
     /// Asks the service.
     pub async fn fetch(session: &Session, wanted: &Definitions, prune: bool) -> Result<Self, CliError> {
-        let mut current = Self::default();
+        let mut current = Self { now: SystemClock::shared().now(), ..Self::default() };
         if wanted.profiles.is_some() {
             current.profiles = by_name(export::rows(&session.checks("profile_list", json!({})).await?)?);
         }
@@ -103,6 +107,9 @@ impl Current {
         }
         if wanted.checks.is_some() {
             current.checks = by_name(&export::checks(session).await?);
+        }
+        if wanted.windows.is_some() {
+            current.windows = by_name(export::rows(&session.checks("window_list", json!({})).await?)?);
         }
         if let Some(nodes) = &wanted.nodes {
             let mut known = by_name(&NodeList::default().all(session).await?);
@@ -196,6 +203,15 @@ pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
         let there = current.checks.get(check.name.as_str());
         steps.push(step("check", check.name.as_str(), there, Value::Object(members), create, call));
     }
+    for window in wanted.windows.iter().flatten() {
+        let (name, whole) = (window.name.as_str(), json!(window));
+        let set = || (Topic::Checks, "window_set", whole.clone());
+        let mut step = step("window", name, current.windows.get(name), whole.clone(), set(), |_| set());
+        if window.over_at().is_some_and(|over| over <= current.now) {
+            step = Step { action: Action::Leave, changes: Vec::new(), call: None, ..step };
+        }
+        steps.push(step);
+    }
     if prune {
         steps.extend(unwanted(wanted, current));
     }
@@ -242,7 +258,7 @@ fn with(mut members: Map<String, Value>, more: &[(&str, Value)]) -> Value {
     Value::Object(members)
 }
 
-/// What a section of the file does not name; checks first, since they use profiles and pools.
+/// What a section of the file does not name; windows first, then checks, since they use profiles and pools.
 fn unwanted(wanted: &Definitions, current: &Current) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut delete = |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method| {
@@ -252,6 +268,8 @@ fn unwanted(wanted: &Definitions, current: &Current) -> Vec<Step> {
             steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
         }
     };
+    let windows = wanted.windows.as_ref().map(|all| all.iter().map(|window| window.name.as_str()).collect());
+    delete("window", windows, &current.windows, Topic::Checks, "window_delete");
     let checks = wanted.checks.as_ref().map(|all| all.iter().map(|(check, _)| check.name.as_str()).collect());
     delete("check", checks, &current.checks, Topic::Checks, "check_delete");
     let profiles = wanted.profiles.as_ref().map(|all| all.iter().map(|profile| profile.name.as_str()).collect());

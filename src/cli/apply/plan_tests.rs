@@ -26,6 +26,7 @@ fn after(steps: &[Step], mut current: Current) -> Current {
             "profile" => &mut current.profiles,
             "pool" => &mut current.pools,
             "node" => &mut current.nodes,
+            "window" => &mut current.windows,
             _ => &mut current.checks,
         };
         let Some(args) = step.arguments() else { continue };
@@ -103,4 +104,31 @@ fn pools_are_made_before_the_checks_that_name_them_and_go_after_those_that_did()
     let steps = plan(&wanted("checks: []\npools: []\n"), &there, true);
     let expected = [(Action::Delete, "check", "boot"), (Action::Delete, "pool", "gold")];
     assert_eq!(actions(&steps), expected, "pool default stays");
+}
+
+#[test]
+fn windows_are_made_last_go_first_and_stay_when_they_are_over() {
+    let file = format!(
+        "{FILE}windows:\n  - {{name: w, reason: r, targets: {{all: true}}, checks: [boot], from: '2026-11-24T02:00:00+01:00', until: '2026-11-24T04:00:00Z'}}\n  \
+         - {{name: v, reason: r, targets: {{all: true}}, schedule: '0 2 * * 0', duration_s: 3600}}\n"
+    );
+    let steps = plan(&wanted(&file), &empty_service(), false);
+    assert_eq!(actions(&steps[steps.len() - 2..]), [(Action::Create, "window", "w"), (Action::Create, "window", "v")]);
+    let there = || after(&steps, empty_service());
+    assert!(plan(&wanted(&file), &there(), true).iter().all(|step| step.action == Action::Leave));
+    // Another way to write the same times is no change, another end is.
+    let same = file.replace("2026-11-24T02:00:00+01:00", "2026-11-24T01:00:00Z");
+    assert!(plan(&wanted(&same), &there(), true).iter().all(|step| step.action == Action::Leave));
+    let longer = plan(&wanted(&file.replace("04:00:00Z", "05:00:00Z")), &there(), true);
+    let changed: Vec<&Step> = longer.iter().filter(|step| step.action == Action::Change).collect();
+    assert_eq!((changed.len(), changed[0].arguments().unwrap()["reason"].as_str()), (1, Some("r")), "it is said whole");
+    let late = Current { now: crate::clock::Timestamp(1_800_000_000_000), ..empty_service() };
+    let steps = plan(&wanted(&file), &late, false);
+    assert_eq!(actions(&steps[steps.len() - 2..]), [(Action::Leave, "window", "w"), (Action::Create, "window", "v")]);
+    let steps = plan(&wanted("windows: []\nchecks: []\n"), &there(), true);
+    assert_eq!(actions(&steps)[0].1, "window");
+    assert!(
+        Definitions::parse("windows: [{name: w, reason: r, targets: {all: true}}]").is_err(),
+        "a window has an end"
+    );
 }

@@ -18,7 +18,12 @@ fn counted(schedule: &Schedule) -> GapStatistics {
         run = next;
     }
     gaps.sort();
-    GapStatistics { longest: gaps[gaps.len() - 1], median: gaps[(gaps.len() - 1) / 2], count: gaps.len() as u64 }
+    GapStatistics {
+        longest: gaps[gaps.len() - 1],
+        shortest: gaps[0],
+        median: gaps[(gaps.len() - 1) / 2],
+        count: gaps.len() as u64,
+    }
 }
 
 #[test]

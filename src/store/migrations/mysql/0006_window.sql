@@ -1,0 +1,4 @@
+-- Maintenance windows.
+
+CREATE TABLE IF NOT EXISTS checks_window (name VARCHAR(255) NOT NULL PRIMARY KEY, body LONGTEXT NOT NULL)
+    ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;

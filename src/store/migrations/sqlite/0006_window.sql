@@ -1,0 +1,3 @@
+-- Maintenance windows.
+
+CREATE TABLE checks_window (name VARCHAR(64) NOT NULL PRIMARY KEY, body TEXT NOT NULL);

@@ -43,13 +43,20 @@ pub(crate) struct Recorded {
     pub body: Arc<Map<String, Value>>,
 }
 
-/// Hears of work that was done: topic and message.
-type Witness = Box<dyn Fn(&str, &Map<String, Value>) + Send>;
+/// Sees what happens on the bus.
+pub(crate) trait Witness: Send {
+    /// Work was done, and will be acknowledged.
+    fn done(&self, topic: &str, message: &Map<String, Value>);
+    /// A process begins to send something that nobody answers.
+    fn says(&self, who: &str, method: &str, args: &Map<String, Value>);
+    /// A process has received a publication or an answer.
+    fn hears(&self, who: &str);
+}
 
 pub(crate) struct Broker {
     state: Mutex<State>,
     pub dice: Dice,
-    witness: Mutex<Option<Witness>>,
+    witness: Mutex<Option<Box<dyn Witness>>>,
 }
 
 struct State {
@@ -134,8 +141,28 @@ impl Broker {
         self.state().weather = weather;
     }
 
-    pub(crate) fn on_done(&self, witness: Witness) {
+    pub(crate) fn set_witness(&self, witness: Box<dyn Witness>) {
         *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(witness);
+    }
+
+    fn witnessed(&self, see: impl FnOnce(&dyn Witness)) {
+        if let Some(witness) = self.witness.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+            see(witness);
+        }
+    }
+
+    /// Forgets everybody: who serves knows the broker, and the broker knows who serves.
+    pub(crate) fn close(&self) {
+        let (consumers, queues) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.consumers), std::mem::take(&mut state.queues))
+        };
+        drop((consumers, queues));
+        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.state().down
     }
 
     /// Cuts a process off, or takes it back.
@@ -320,9 +347,7 @@ impl Broker {
                     if !consumer.is_work {
                         return;
                     }
-                    if let Some(witness) = &*self.witness.lock().unwrap_or_else(PoisonError::into_inner) {
-                        witness(&topic, &message.body);
-                    }
+                    self.witnessed(|witness| witness.done(&topic, &message.body));
                     consumer.life.step("before its acknowledgement").await;
                     self.acknowledge(&queue, token);
                     break;
@@ -373,6 +398,7 @@ impl Broker {
                     }
                     let Ok(received) = decode_request((*message.body).clone()) else { return };
                     let incoming = consumer.core.incoming(received, Origin::Fanout, false);
+                    broker.witnessed(|witness| witness.hears(consumer.life.name()));
                     if consumer.core.dispatch(incoming).await.is_none() {
                         broker.state().panics.push(consumer.core.service.topic.clone());
                     }
@@ -437,7 +463,10 @@ impl Member {
         let reply = timeout(patience.saturating_sub(began.elapsed()), answered).await;
         self.life.step("with a reply").await;
         match reply {
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(reply)) => {
+                self.broker.witnessed(|witness| witness.hears(self.life.name()));
+                Ok(reply)
+            }
             _ => {
                 sleep(patience.saturating_sub(began.elapsed())).await;
                 Err(late)
@@ -446,6 +475,9 @@ impl Member {
     }
 
     pub(super) async fn cast(&self, target: &Target, request: Request) -> Result<(), BusError> {
+        if !self.life.is_dead() {
+            self.broker.witnessed(|witness| witness.says(self.life.name(), &request.method, &request.args));
+        }
         self.reach(Duration::from_secs(30)).await?;
         let weather = self.broker.state().weather;
         let body = Arc::new(encode_request(target, request, &self.broker.id(), None));
@@ -528,8 +560,15 @@ impl Member {
         let consumer = Consumer { number, core: core.clone(), life: self.life.clone(), room, is_work, queues };
         state.consumers.push(Arc::new(consumer));
         drop(state);
-        let broker = self.broker.clone();
-        tokio::spawn(async move { broker.pump_all() });
+        let (broker, stop) = (self.broker.clone(), core.stop.clone());
+        tokio::spawn(async move {
+            broker.pump_all();
+            // Whoever serves no more gives back what it holds.
+            stop.cancelled().await;
+            broker.give_back(|consumer| consumer.number == number);
+            broker.state().consumers.retain(|consumer| consumer.number != number);
+            broker.pump_all();
+        });
     }
 }
 

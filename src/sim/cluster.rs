@@ -39,14 +39,16 @@ pub(super) enum Machine {
     Pool,
     /// A second Nodes on the same database.
     Standby,
+    /// A second Checks.
+    SecondChecks,
     Admin,
 }
 
 impl Machine {
-    pub(super) const ROLES: [Self; 6] =
-        [Self::Checks, Self::Nodes, Self::Standby, Self::Adapter, Self::SecondAdapter, Self::Pool];
+    pub(super) const ROLES: [Self; 7] =
+        [Self::Checks, Self::Nodes, Self::Standby, Self::SecondChecks, Self::Adapter, Self::SecondAdapter, Self::Pool];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Checks => "checks",
             Self::Nodes => "nodes",
@@ -54,6 +56,7 @@ impl Machine {
             Self::SecondAdapter => "adapter-2",
             Self::Pool => "pool",
             Self::Standby => "nodes-2",
+            Self::SecondChecks => "checks-2",
             Self::Admin => "admin",
         }
     }
@@ -63,13 +66,14 @@ impl Machine {
         match self {
             Self::SecondAdapter => "adapter",
             Self::Standby => "nodes",
+            Self::SecondChecks => "checks",
             other => other.name(),
         }
     }
 
     fn role(self) -> &'static str {
         match self {
-            Self::Checks => "checks",
+            Self::Checks | Self::SecondChecks => "checks",
             Self::Nodes | Self::Standby => "nodes",
             Self::Adapter | Self::SecondAdapter => "adapter:scripted",
             Self::Pool => "reader",
@@ -162,6 +166,11 @@ impl Cluster {
         self.clocks[&machine].step(ms);
     }
 
+    /// By how many ms the clock of a machine is wrong.
+    pub(super) fn offset(&self, machine: Machine) -> i64 {
+        self.now(machine).0 - BEGINNING.plus(boottime().unwrap_or_default()).0
+    }
+
     pub(super) fn now(&self, machine: Machine) -> Timestamp {
         use crate::clock::Clock;
         self.clocks[&machine].now()
@@ -203,7 +212,7 @@ impl Cluster {
                     let start = nodes_under_lease(&bus, &identity, &database, &server);
                     Running::Led(lead("nodes", (&bus, database, clock), &holder, start).await)
                 }
-                Machine::Checks => {
+                Machine::Checks | Machine::SecondChecks => {
                     let database = open(&life, &folder, "checks");
                     let start = checks_under_lease(&bus, &identity, &database, &server);
                     Running::Led(lead("checks", (&bus, database, clock), &holder, start).await)

@@ -23,6 +23,8 @@ struct Inner {
     dead: AtomicBool,
     cut: AtomicBool,
     paused: AtomicBool,
+    /// Its database stores nothing.
+    full: AtomicBool,
     /// After so many further steps it dies; negative: not.
     fuse: AtomicI64,
     on_death: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
@@ -42,6 +44,7 @@ impl Life {
             dead: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             fuse: AtomicI64::new(-1),
             on_death: Mutex::default(),
         })))
@@ -79,6 +82,22 @@ impl Life {
     pub(crate) fn set_cut(&self, cut: bool) {
         if let Some(inner) = &self.0 {
             inner.cut.store(cut, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.paused.load(Ordering::SeqCst))
+    }
+
+    /// Whether there is no room for what it wants to store.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.full.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        super::note(&format!("the disk of {} {}", self.name(), if full { "is full" } else { "has room again" }));
+        if let Some(inner) = &self.0 {
+            inner.full.store(full, Ordering::SeqCst);
         }
     }
 

@@ -9,17 +9,23 @@
 //! | `cluster` | machines with their clocks and processes, and starting them again |
 //! | `provider` | the adapter's provider, and the truth about every node |
 //! | `reader` | the pool file as the Nova filter understands it |
-//! | `oracle` | what must hold, told from the rules and from what was seen from outside |
-//! | `story` | what happens: drawn from the seed, told when it fails |
+//! | `oracle` | what was seen from outside: results, acknowledgements, publications, policies, answers to administrators |
+//! | `rules` | what must hold, given that |
+//! | `story` | how it begins, what the time brings, how it ends; told when it fails |
+//! | `fault` | what goes wrong, drawn from the seed |
+//! | `people` | what administrators do |
 //!
 //! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. Many, and the rules broken on purpose:
 //! `tools/bench sim`.
 
 mod cluster;
+mod fault;
 mod life;
 mod oracle;
+mod people;
 mod provider;
 mod reader;
+mod rules;
 mod story;
 #[cfg(test)]
 mod tests;
@@ -44,21 +50,24 @@ pub(crate) use life::Life;
 /// What a simulating thread knows.
 struct Simulation {
     origin: Instant,
-    log: Vec<String>,
+    log: Log,
 }
+
+/// What has happened so far.
+type Log = Arc<Mutex<Vec<String>>>;
 
 thread_local! {
     static SIMULATION: RefCell<Option<Simulation>> = const { RefCell::new(None) };
 }
 
 /// From here on this thread simulates.
-fn begin() {
-    SIMULATION.set(Some(Simulation { origin: Instant::now(), log: Vec::new() }));
+fn begin(log: Log) {
+    SIMULATION.set(Some(Simulation { origin: Instant::now(), log }));
 }
 
-/// Ends the simulation; what happened.
-fn end() -> Vec<String> {
-    SIMULATION.take().map(|simulation| simulation.log).unwrap_or_default()
+/// Ends the simulation.
+fn end() {
+    SIMULATION.set(None);
 }
 
 /// How long the simulation lasts; `None` where nothing is simulated.
@@ -71,7 +80,8 @@ pub(crate) fn note(text: &str) {
     SIMULATION.with_borrow_mut(|simulation| {
         if let Some(simulation) = simulation {
             let at = simulation.origin.elapsed().as_millis();
-            simulation.log.push(format!("{:>4}.{:03} {text}", at / 1000, at % 1000));
+            let line = format!("{:>4}.{:03} {text}", at / 1000, at % 1000);
+            simulation.log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
     });
 }
@@ -82,7 +92,8 @@ pub(crate) async fn settled<F: Future>(answer: F) -> F::Output {
     if boottime().is_none() {
         return answer.await;
     }
-    let _elsewhere = elsewhere().enter();
+    let elsewhere = elsewhere();
+    let _elsewhere = elsewhere.enter();
     block_on(tokio::task::unconstrained(answer))
 }
 
@@ -102,12 +113,17 @@ pub(crate) fn dated(statement: Cow<'static, str>) -> Cow<'static, str> {
     }
 }
 
-/// Where the database library's own tasks run.
-fn elsewhere() -> &'static tokio::runtime::Handle {
-    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME
-        .get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
-        .handle()
+/// Where the database library's own tasks run: for each thread that simulates, elsewhere on the same processor.
+fn elsewhere() -> tokio::runtime::Handle {
+    thread_local! {
+        static RUNTIME: OnceLock<tokio::runtime::Handle> = const { OnceLock::new() };
+    }
+    let begin = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // It has to outlive what is given back to it when the thread ends.
+        Box::leak(Box::new(runtime)).handle().clone()
+    };
+    RUNTIME.with(|runtime| runtime.get_or_init(begin).clone())
 }
 
 /// Something of the database library that is given back to it where its tasks run, so that a simulation can wait for that.
@@ -146,7 +162,8 @@ impl Elsewhere<sqlx::Transaction<'static, sqlx::Any>> {
 impl<T> Drop for Elsewhere<T> {
     fn drop(&mut self) {
         if boottime().is_some() {
-            let _elsewhere = elsewhere().enter();
+            let elsewhere = elsewhere();
+            let _elsewhere = elsewhere.enter();
             drop(self.0.take());
         }
     }

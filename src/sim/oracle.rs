@@ -1,5 +1,5 @@
-//! What must hold, told from the rules and from what is seen from outside: what the provider answered, what Nodes acknowledged, what
-//! administrators were told, and the pool file. It shares no code with the engine.
+//! What is known from outside: what the provider answered, what Nodes acknowledged and published, which policies Checks signed, what
+//! administrators were told, and the pool file. What must follow from it is in `rules`. Neither shares code with the engine.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,30 +9,33 @@ use serde_json::{Map, Value};
 
 use super::cluster::BEGINNING;
 use super::provider::{Scripted, Verdict};
-use super::reader::{Taken, View};
+use super::reader::View;
 use super::{boottime, note};
 use crate::protocol::Status;
 
 /// The period of every check.
-pub(super) const PERIOD: Duration = Duration::from_secs(30);
+pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// How long a pass counts.
-pub(super) const TTL: Duration = Duration::from_secs(90);
+pub(super) const TTL: Duration = Duration::from_secs(30);
 /// See [`crate::protocol::Judgement`].
-pub(super) const HOLD_DOWN: Duration = Duration::from_secs(20);
+pub(super) const HOLD_DOWN: Duration = Duration::from_secs(13);
 /// See [`crate::protocol::PoolPolicy`].
-pub(super) const MAX_SILENCE: Duration = Duration::from_secs(60);
-/// How far clocks may differ unpunished.
-const SKEW: Duration = Duration::from_secs(30);
+pub(super) const MAX_SILENCE: Duration = Duration::from_secs(12);
+/// What was said before a clock was set is dated by guessing for so long.
+const UNDATED: Duration = Duration::from_secs(60);
 
 /// A check as administrators made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CheckFact {
+    /// Which of those of its name.
+    pub made: i64,
     pub rule: i64,
     pub exists: bool,
     pub enabled: bool,
     pub required: bool,
-    /// When it was last changed, and whether the change is not yet answered.
-    pub changed: Duration,
+    pub fail_after: usize,
+    pub recover_after: usize,
+    /// A change is not yet answered.
     pub changing: bool,
 }
 
@@ -42,24 +45,57 @@ pub(super) struct NodeFact {
     pub registered: bool,
     pub quarantined: bool,
     pub was_quarantined: bool,
-    pub overridden: bool,
+    /// The newest boot that was stored when the override was given.
+    pub overridden: Option<u64>,
     pub released: Option<Duration>,
+    /// When it was last asked for to be registered.
+    pub registered_at: Duration,
+    /// Older evidence is forgotten: it was registered or released after this.
+    pub forgets: Duration,
+    /// When the last change was answered.
     pub changed: Duration,
     pub changing: bool,
 }
 
 /// A result that Nodes acknowledged.
 #[derive(Debug, Clone)]
-struct Stored {
-    check: String,
-    node: String,
-    status: Status,
-    at: Duration,
-    rule: i64,
+pub(super) struct Stored {
+    pub check: String,
+    pub node: String,
+    pub status: Status,
+    pub at: Duration,
+    pub made: i64,
+    pub rule: i64,
     /// When the node was asked.
-    asked: Duration,
+    pub asked: Duration,
     /// It came before its run was over.
-    in_time: bool,
+    pub in_time: bool,
+    pub order: (i64, i64),
+    /// What it showed, where anybody was asked.
+    pub boot: Option<u64>,
+    /// It is only what the node says of itself.
+    pub own_word: bool,
+    /// The node was registered, and no clock was wrong.
+    pub is_plain: bool,
+}
+
+/// A check in a signed policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Definition {
+    pub made: i64,
+    pub rule: i64,
+    pub enabled: bool,
+    pub required: bool,
+}
+
+/// What Nodes said of one version of the pools.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Word {
+    /// What was stored before this is in it.
+    pub as_of: Duration,
+    /// The policy it was judged by, or the last one before.
+    pub policy: i64,
+    pub is_exact: bool,
 }
 
 #[derive(Default)]
@@ -67,24 +103,81 @@ pub(super) struct Facts {
     pub checks: BTreeMap<String, CheckFact>,
     pub nodes: BTreeMap<String, NodeFact>,
     pub rebooted: BTreeMap<String, Duration>,
-    stored: Vec<Stored>,
-    /// When something last went wrong, or is wrong now.
-    pub trouble: Duration,
+    pub stored: Vec<Stored>,
+    /// By number.
+    pub policies: BTreeMap<i64, BTreeMap<String, Definition>>,
+    /// By epoch and version.
+    pub words: BTreeMap<(i64, i64), Word>,
+    /// When Nodes said that it judges by which policy.
+    pub judged_by: Vec<(Duration, i64)>,
+    /// The policy of the last heartbeat of each epoch.
+    pub leads: BTreeMap<i64, i64>,
+    /// When the pool cache last heard of Nodes.
+    pub heard: Duration,
+    /// When Nodes was last down, paused or cut off, so that it may have stored what it did not acknowledge.
+    pub unsteady: Duration,
+    /// How wrong clocks are, and since when.
+    pub offsets: BTreeMap<String, (i64, Duration)>,
     pub clocks_step: bool,
+    /// When a clock was last wrong.
+    pub clock_wrong: Duration,
     /// Every moment that explains a further run.
     pub events: Vec<Duration>,
-    last: Option<(i64, i64)>,
+    pub last: Option<(i64, i64)>,
     pub broken: Vec<String>,
 }
 
 #[derive(Clone)]
 pub(super) struct Oracle {
     facts: Arc<Mutex<Facts>>,
-    provider: Scripted,
+    pub(super) provider: Scripted,
 }
 
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     boottime().unwrap_or_default()
+}
+
+/// What somebody has signed, from the arguments of a message.
+fn signed(args: &Value, name: &str) -> Option<Value> {
+    serde_json::from_str(args[name]["body"].as_str()?).ok()
+}
+
+impl Facts {
+    /// The word on what the file shows.
+    pub(super) fn word(&self, view: &View) -> Option<Word> {
+        self.words.get(&(view.epoch, view.version)).copied()
+    }
+
+    /// The newest boot of a node that Nodes had noticed by `at`: some check had shown another one before.
+    pub(super) fn boot_noticed(&self, node: &str, at: Duration) -> u64 {
+        let since = self.nodes.get(node).map_or(Duration::ZERO, |fact| fact.registered_at);
+        let mut last: BTreeMap<&str, ((i64, i64), u64)> = BTreeMap::new();
+        let mut noticed = 0;
+        let plain = |stored: &&Stored| stored.is_plain && stored.node == node && stored.at < at && stored.asked > since;
+        for stored in self.stored.iter().filter(plain) {
+            let Some(boot) = stored.boot else { continue };
+            let (order, known) = last.entry(&stored.check).or_insert((stored.order, boot));
+            // What an older run shows late is taken for an earlier boot.
+            if stored.order > *order {
+                if *known < boot {
+                    noticed = noticed.max(boot);
+                }
+                (*order, *known) = (stored.order, boot);
+            }
+        }
+        noticed
+    }
+
+    /// Whether `stored` was made under the definition that Nodes required when it came.
+    pub(super) fn was_required(&self, stored: &Stored) -> bool {
+        let split = self.judged_by.partition_point(|(at, _)| *at <= stored.at);
+        let before = split.checked_sub(1).and_then(|at| self.judged_by.get(at));
+        let ours = |by: Option<&(Duration, i64)>| {
+            let definition = by.and_then(|(_, policy)| self.policies.get(policy)?.get(&stored.check));
+            definition.is_some_and(|it| it.required && (it.made, it.rule) == (stored.made, stored.rule))
+        };
+        ours(before) && ours(self.judged_by.get(split))
+    }
 }
 
 impl Oracle {
@@ -99,28 +192,116 @@ impl Oracle {
     /// Nodes has acknowledged results: they are stored.
     pub(super) fn acknowledged(&self, message: &Map<String, Value>) {
         let args = message.get("args").cloned().unwrap_or_default();
-        let ticket = args["ticket"]["body"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
-        let check = ticket.as_ref().and_then(|ticket| ticket["check"].as_str()).unwrap_or_default().to_owned();
-        let deadline = ticket.as_ref().and_then(|ticket| ticket["deadline"].as_i64()).unwrap_or_default();
-        let in_time = BEGINNING.plus(now()).0 < deadline;
+        let Some(ticket) = signed(&args, "ticket") else { return };
+        let check = ticket["check"].as_str().unwrap_or_default().to_owned();
+        let order = (ticket["epoch"].as_i64().unwrap_or(0), ticket["run"].as_i64().unwrap_or(0));
+        let in_time = BEGINNING.plus(now()).0 < ticket["deadline"].as_i64().unwrap_or_default();
         for result in args["results"].as_array().into_iter().flatten() {
             let node = result["node"].as_str().unwrap_or_default().to_owned();
             let Ok(status) = serde_json::from_value::<Status>(result["status"].clone()) else { continue };
             let truth = self.provider.truth();
-            // Only what the provider said; what thieves say is none.
-            let told = |verdict: &&Verdict| verdict.node == node && verdict.check == check && verdict.status == status;
-            let Some(verdict) = truth.verdicts.iter().rev().find(told) else { continue };
-            if verdict.self_reported {
-                continue;
-            }
-            let (rule, asked) = (verdict.rule, verdict.asked);
+            // Only what the provider said, and what Checks fills in; what thieves say is none.
+            let told = |verdict: &&Verdict| {
+                verdict.node == node
+                    && verdict.check == check
+                    && verdict.status == status
+                    && result["requested_at"] == verdict.requested_at
+            };
+            let verdict = truth.verdicts.iter().rev().find(told).cloned();
+            let mut facts = self.facts();
+            let plain = facts.nodes.get(&node).is_some_and(|fact| fact.registered && !fact.changing);
+            let (made, rule, asked, boot) = match &verdict {
+                _ if result["reason"] == "a lie" => continue,
+                Some(verdict) => (verdict.made, verdict.rule, verdict.asked, Some(verdict.boot)),
+                None if status == Status::Timeout || status == Status::Error => (0, 0, now(), None),
+                None => continue,
+            };
             note(&format!("nodes acknowledges {status} of {node} by {check}, asked at {}", asked.as_secs()));
-            let stored = Stored { check: check.clone(), node, status, at: now(), rule, asked, in_time };
-            self.facts().stored.push(stored);
+            let is_plain = plain && (asked > facts.clock_wrong + Duration::from_secs(1) || !facts.clocks_step);
+            let (check, at) = (check.clone(), now());
+            let own_word = verdict.is_some_and(|verdict| verdict.self_reported);
+            let stored =
+                Stored { check, node, status, at, made, rule, asked, in_time, order, boot, own_word, is_plain };
+            facts.stored.push(stored);
         }
     }
 
-    fn breaks(&self, facts: &mut Facts, rule: u8, text: &str) {
+    /// A process begins to send something.
+    pub(super) fn said(&self, who: &str, method: &str, args: &Map<String, Value>) {
+        let Some(body) = signed(&Value::Object(args.clone()), "document") else { return };
+        match method {
+            "policy_publish" => self.policy(&body),
+            "pool_heartbeat" | "pool_delta" => self.published(who, method == "pool_heartbeat", &body),
+            _ => {}
+        }
+    }
+
+    fn policy(&self, policy: &Value) {
+        let mut definitions = BTreeMap::new();
+        for check in policy["checks"].as_array().into_iter().flatten() {
+            let number = |of: &Value| of.as_i64().unwrap_or(0);
+            // Every definition has a hold-down of its own, which tells it from others of its name.
+            let made = number(&check["judgement"]["hold_down_ms"]) - i64::try_from(HOLD_DOWN.as_millis()).unwrap_or(0);
+            let definition = Definition {
+                made,
+                rule: number(&check["revision"]),
+                enabled: check["enabled"] == true,
+                required: check["pools"]["default"] == "required",
+            };
+            definitions.insert(check["name"].as_str().unwrap_or_default().to_owned(), definition);
+        }
+        let number = policy["number"].as_i64().unwrap_or(0);
+        let mut facts = self.facts();
+        let known = facts.policies.entry(number).or_insert_with(|| definitions.clone());
+        if *known != definitions {
+            drop(facts);
+            self.broken(4, &format!("policy {number} says one thing and another"));
+        }
+    }
+
+    fn published(&self, who: &str, is_heartbeat: bool, body: &Value) {
+        let number = |name: &str| body[name].as_i64().unwrap_or(0);
+        let mut facts = self.facts();
+        let (offset, since) = facts.offsets.get(who).copied().unwrap_or_default();
+        // It may have waited since it was made; that is told by the clock of who made it, unless that was set meanwhile.
+        let dated = u64::try_from(number("sent_at") - BEGINNING.0 - offset).unwrap_or(0);
+        let made = match since.is_zero() || now() > since + UNDATED {
+            true => Duration::from_millis(dated).min(now()),
+            false => now().saturating_sub(UNDATED),
+        };
+        let last = facts.judged_by.last().map_or(0, |(_, policy)| *policy);
+        let policy = if is_heartbeat { number("policy_number") } else { last };
+        let known = facts.leads.get(&number("epoch")).copied().unwrap_or(policy);
+        if is_heartbeat && known > policy {
+            let text = format!("{who} judges by policy {policy} after policy {known}");
+            self.breaks(&mut facts, 3, &text);
+        }
+        if is_heartbeat {
+            facts.leads.insert(number("epoch"), policy);
+        }
+        let fresh = Word { as_of: made, policy, is_exact: is_heartbeat };
+        let word = facts.words.entry((number("epoch"), number("version"))).or_insert(fresh);
+        if word.as_of <= made && (is_heartbeat || !word.is_exact) {
+            *word = fresh;
+        }
+        if is_heartbeat && facts.judged_by.last().is_none_or(|(at, _)| *at <= made) {
+            facts.judged_by.push((made, policy));
+        }
+    }
+
+    /// The pool cache has received something of Nodes.
+    pub(super) fn heard(&self) {
+        self.facts().heard = now();
+    }
+
+    /// A clock was set; it is wrong by `offset` ms now.
+    pub(super) fn clock(&self, who: &str, offset: i64) {
+        let mut facts = self.facts();
+        facts.clocks_step |= offset != 0;
+        facts.offsets.insert(who.to_owned(), (offset, now()));
+    }
+
+    pub(super) fn breaks(&self, facts: &mut Facts, rule: u8, text: &str) {
         let said = format!("RULE {rule} BROKEN: {text}");
         if !facts.broken.contains(&said) {
             note(&said);
@@ -128,177 +309,8 @@ impl Oracle {
         }
     }
 
-    /// Judges what the filter sees now.
-    pub(super) fn look(&self, view: &View) {
-        let mut guard = self.facts();
-        let facts = &mut *guard;
-        let version = (view.epoch, view.version);
-        if facts.last.is_some_and(|last| last > version) {
-            let text = format!("the pool file went back from {:?} to {version:?}", facts.last);
-            self.breaks(facts, 4, &text);
-        }
-        facts.last = Some(version);
-        let t = now();
-        let grace = match t.saturating_sub(facts.trouble) > Duration::from_secs(15) {
-            true => Duration::from_secs(5),
-            false => MAX_SILENCE + Duration::from_secs(15),
-        };
-        let truth = self.provider.truth();
-        let (verdicts, asked) = (&truth.verdicts, &truth.asked);
-        for (node, taken) in &view.levels {
-            let Some(fact) = facts.nodes.get(node).cloned() else {
-                self.breaks(facts, 3, &format!("{node} was never registered"));
-                continue;
-            };
-            let steady = !fact.changing && t > fact.changed + grace;
-            if steady && !fact.registered && !view.silent {
-                self.breaks(facts, 3, &format!("{node} was deleted and is in the pool"));
-            }
-            let fails = verdicts.iter().any(|verdict| verdict.node == *node && verdict.status == Status::Fail);
-            match taken {
-                Taken::Trusted => {
-                    if steady && fact.quarantined {
-                        self.breaks(facts, 1, &format!("{node} is in quarantine and trusted"));
-                    }
-                    for why in untrustworthy(facts, verdicts, node, t, grace) {
-                        self.breaks(facts, 1, &why);
-                    }
-                }
-                Taken::Untrusted if !fails && !fact.was_quarantined && !fact.changing => {
-                    self.breaks(facts, 2, &format!("{node} is distrusted, and never failed"));
-                }
-                Taken::Unknown
-                    if !view.silent
-                        && steady
-                        && fact == (NodeFact { registered: true, changed: fact.changed, ..NodeFact::default() })
-                        && !(fails || facts.clocks_step)
-                        && grace < PERIOD
-                        && is_proved(facts, node, t, grace) =>
-                {
-                    self.breaks(facts, 2, &format!("{node} is unknown although its passes count"));
-                }
-                Taken::Override if steady && !fact.overridden => {
-                    self.breaks(facts, 1, &format!("{node} is shown by an override that nobody gave"));
-                }
-                _ => {}
-            }
-        }
-        self.storms(facts, asked, t);
-    }
-
-    /// Nothing runs more often than it has reason to.
-    fn storms(&self, facts: &mut Facts, asked: &[(String, String, Duration)], t: Duration) {
-        let lately = asked.iter().rev().take_while(|(_, _, at)| *at + PERIOD > t);
-        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for (check, node, _) in lately {
-            *counts.entry((check, node)).or_default() += 1;
-        }
-        let reasons = facts.events.iter().filter(|at| **at + PERIOD * 2 > t).count();
-        for ((check, node), count) in counts {
-            if count > 4 + 2 * reasons {
-                self.breaks(facts, 5, &format!("{node} was asked {count} times within a period by {check}"));
-            }
-        }
-    }
-
-    /// Rule 5: in quiet times no period is skipped.
-    pub(super) fn skips(&self, since: Duration) {
-        let mut guard = self.facts();
-        let facts = &mut *guard;
-        let asked = self.provider.truth().asked.clone();
-        let enabled: Vec<String> =
-            facts.checks.iter().filter(|(_, fact)| fact.exists && fact.enabled).map(|(name, _)| name.clone()).collect();
-        let registered: Vec<String> =
-            facts.nodes.iter().filter(|(_, fact)| fact.registered).map(|(name, _)| name.clone()).collect();
-        for check in &enabled {
-            for node in &registered {
-                let mut last = since;
-                let times = asked.iter().filter(|(c, n, at)| c == check && n == node && *at >= since);
-                for at in times.map(|(_, _, at)| *at).chain([now()]) {
-                    if at.saturating_sub(last) > PERIOD * 2 + PERIOD / 2 {
-                        let text = format!("{node} was not asked by {check} from {last:?} to {at:?}");
-                        self.breaks(facts, 5, &text);
-                    }
-                    last = at;
-                }
-            }
-        }
-    }
-
     pub(super) fn broken(&self, rule: u8, text: &str) {
         let mut guard = self.facts();
         self.breaks(&mut guard, rule, text);
     }
-}
-
-/// Why a node that is trusted must not be.
-fn untrustworthy(facts: &Facts, verdicts: &[Verdict], node: &str, t: Duration, grace: Duration) -> Vec<String> {
-    let mut why = Vec::new();
-    let lasts =
-        TTL + if facts.clocks_step { SKEW + MAX_SILENCE + Duration::from_secs(5) } else { Duration::from_secs(1) };
-    let required: Vec<(&String, &CheckFact)> =
-        facts.checks.iter().filter(|(_, fact)| fact.exists && fact.required && fact.enabled).collect();
-    let moving = facts.checks.values().any(|fact| fact.changing || t <= fact.changed + grace);
-    if required.is_empty() && !moving {
-        why.push(format!("{node} is trusted, and nothing is required"));
-    }
-    for (check, fact) in required {
-        if fact.changing || t <= fact.changed + grace {
-            continue;
-        }
-        let passed = verdicts.iter().any(|verdict| {
-            verdict.node == node
-                && verdict.check == *check
-                && verdict.status == Status::Pass
-                && !verdict.self_reported
-                && verdict.rule == fact.rule
-                && verdict.asked + lasts >= t
-        });
-        if !passed {
-            why.push(format!("{node} is trusted without a pass of {check} that counts"));
-        }
-        let released = facts.nodes.get(node).and_then(|fact| fact.released).unwrap_or_default();
-        let of_it = |stored: &&Stored| stored.node == *node && stored.check == *check && stored.rule == fact.rule;
-        let failed = facts.stored.iter().filter(of_it).filter(|stored| stored.status == Status::Fail);
-        let failed =
-            failed.filter(|stored| stored.at > fact.changed && stored.at + grace < t && stored.asked > released);
-        let Some(last) = failed.max_by_key(|stored| stored.asked) else { continue };
-        let after = |verdict: &&Verdict| {
-            verdict.node == node
-                && verdict.check == *check
-                && verdict.status == Status::Pass
-                && verdict.asked > last.asked
-        };
-        match verdicts.iter().filter(after).map(|verdict| verdict.asked).max() {
-            None => why.push(format!("{node} is trusted although {check} failed last")),
-            Some(asked) if asked < last.asked + HOLD_DOWN && !facts.clocks_step && grace < HOLD_DOWN => {
-                why.push(format!("{node} is trusted although the hold-down of {check} is not over"));
-            }
-            Some(_) => {}
-        }
-    }
-    why
-}
-
-/// Whether passes that Nodes has stored make the node trusted beyond doubt.
-fn is_proved(facts: &Facts, node: &str, t: Duration, grace: Duration) -> bool {
-    let booted = facts.rebooted.get(node).copied().unwrap_or_default();
-    let mut required = facts.checks.iter().filter(|(_, fact)| fact.exists && fact.required).peekable();
-    required.peek().is_some()
-        && required.all(|(check, fact)| {
-            fact.enabled
-                && !fact.changing
-                && t > fact.changed + grace
-                && facts.stored.iter().any(|stored| {
-                    stored.node == node
-                        && stored.check == *check
-                        && stored.status == Status::Pass
-                        && stored.in_time
-                        && stored.rule == fact.rule
-                        && stored.asked > fact.changed
-                        && stored.asked > booted + PERIOD
-                        && stored.at + grace < t
-                        && stored.asked + TTL > t + Duration::from_secs(2)
-                })
-        })
 }

@@ -22,6 +22,25 @@ pub(super) enum Nature {
     Odd,
     /// It says itself that it is good.
     Boasting,
+    /// One check finds something, the other does not.
+    Half,
+}
+
+impl Nature {
+    pub(super) fn any(dice: &Dice) -> Self {
+        let natures = [
+            Self::Good,
+            Self::Good,
+            Self::Good,
+            Self::Bad,
+            Self::Bad,
+            Self::Half,
+            Self::Silent,
+            Self::Odd,
+            Self::Boasting,
+        ];
+        natures[dice.index(natures.len())]
+    }
 }
 
 /// One answer of the provider.
@@ -29,8 +48,12 @@ pub(super) enum Nature {
 pub(super) struct Verdict {
     pub node: String,
     pub check: String,
-    /// Which parameters it was asked with.
+    /// Which parameters it was asked with: of which check of this name, and which revision.
+    pub made: i64,
     pub rule: i64,
+    pub boot: u64,
+    /// By the adapter's clock.
+    pub requested_at: i64,
     pub status: Status,
     pub self_reported: bool,
     /// When it was asked, in true time.
@@ -69,7 +92,8 @@ impl Provider for Scripted {
     }
 
     async fn run(&self, request: CheckRequest, results: Results) -> Result<(), ProviderError> {
-        let rule = request.parameters.get("rule").and_then(Value::as_i64).unwrap_or(0);
+        let parameter = |name: &str| request.parameters.get(name).and_then(Value::as_i64).unwrap_or(0);
+        let (made, rule) = (parameter("made"), parameter("rule"));
         for node in request.nodes.clone() {
             let asked = boottime().unwrap_or_default();
             let (requested_at, name) = (request.now(), node.to_string());
@@ -84,12 +108,24 @@ impl Provider for Scripted {
                 Nature::Good => (Status::Pass, false),
                 Nature::Bad => (Status::Fail, false),
                 Nature::Silent => continue,
+                Nature::Half if request.check.as_str() == "c1" => (Status::Fail, false),
+                Nature::Half => (Status::Pass, false),
                 Nature::Odd => (Status::Error, false),
                 Nature::Boasting => (Status::Pass, true),
             };
             let check = request.check.to_string();
             note(&format!("{name} is asked by {check} (rule {rule}): {status}"));
-            self.truth().verdicts.push(Verdict { node: name, check, rule, status, self_reported, asked });
+            self.truth().verdicts.push(Verdict {
+                node: name,
+                check,
+                made,
+                rule,
+                status,
+                self_reported,
+                boot,
+                requested_at: requested_at.0,
+                asked,
+            });
             let told = NodeResult {
                 node,
                 status,

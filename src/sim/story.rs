@@ -1,24 +1,29 @@
-//! A story: what is set up, what goes wrong, and how it ends. All of it drawn from the seed.
+//! A story: what is set up, what the time brings, and how it ends. All of it drawn from the seed.
 
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use serde_json::{Value, json};
-use tokio::time::sleep;
+use serde_json::{Map, Value, json};
+use tokio::time::{sleep, timeout};
 
 use super::cluster::{Cluster, Machine, Person};
-use super::oracle::{CheckFact, HOLD_DOWN, MAX_SILENCE, NodeFact, Oracle, PERIOD, TTL};
+use super::fault::{Fault, weather};
+use super::oracle::{CheckFact, MAX_SILENCE, NodeFact, Oracle, PERIOD};
+use super::people::definition;
 use super::provider::Nature;
 use super::reader::{self, Taken, View};
-use super::{Dice, begin, boottime, end, note};
-use crate::bus::simulated::Weather;
-use crate::protocol::{NodeResult, Status};
+use super::{Dice, Log, begin, boottime, end, note};
+use crate::bus::simulated::{Weather, Witness};
 use crate::rpc::table::Topic;
 
 /// How often what the filter sees is judged.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Names of the nodes of every story.
 pub(super) const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
+/// After the trouble all is well again within this time.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+/// A story that lasts longer hangs.
+const LONGEST: Duration = Duration::from_secs(900);
 
 /// What a story is made of.
 #[derive(Debug, Clone, Copy)]
@@ -46,18 +51,24 @@ impl Told {
     }
 }
 
-/// Tells one story.
-pub(super) fn tell(plot: Plot) -> Told {
+/// Tells one story; what happens goes into `log` at once.
+pub(super) fn tell(plot: Plot, log: &Log) -> Told {
     let folder = tempfile::Builder::new().prefix("spice-sim-").tempdir_in(memory()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let broken = runtime.block_on(async {
-        begin();
+        begin(log.clone());
         let story = Story::new(plot, folder.path().to_owned());
-        story.run().await
+        let (oracle, broker) = (story.oracle.clone(), story.cluster.broker.clone());
+        if timeout(LONGEST, story.run()).await.is_err() {
+            oracle.broken(7, "the story does not end");
+        }
+        broker.close();
+        let broken = oracle.facts().broken.clone();
+        broken
     });
-    let log = end();
+    end();
     drop(runtime);
-    Told { log, broken }
+    Told { log: std::mem::take(&mut *log.lock().unwrap()), broken }
 }
 
 fn memory() -> std::path::PathBuf {
@@ -65,26 +76,48 @@ fn memory() -> std::path::PathBuf {
     if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
 }
 
-struct Story {
+pub(super) struct Story {
     plot: Plot,
-    dice: Dice,
-    cluster: Cluster,
-    /// Those of this story; a second Nodes is in every other.
-    machines: Vec<Machine>,
-    oracle: Oracle,
-    admin: Person,
-    thief: Person,
+    pub(super) dice: Dice,
+    pub(super) cluster: Cluster,
+    /// Those of this story; a second Nodes is in every other, a second Checks in some.
+    pub(super) machines: Vec<Machine>,
+    /// The one to which most happens.
+    pub(super) favourite: Machine,
+    pub(super) mixture: Vec<Fault>,
+    pub(super) oracle: Oracle,
+    pub(super) admin: Person,
+    pub(super) thief: Person,
     /// When each dead machine starts again, each cut one is joined, and the broker comes back.
-    mend: Vec<(Duration, Mend)>,
+    pub(super) mend: Vec<(Duration, Mend)>,
     next_fault: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mend {
+pub(super) enum Mend {
     Start(Machine),
     Join(Machine),
     GoOn(Machine),
+    Room(Machine),
     Broker,
+}
+
+impl Witness for Oracle {
+    fn done(&self, topic: &str, message: &Map<String, Value>) {
+        if topic == "spice-nodes-results" {
+            self.acknowledged(message);
+        }
+    }
+
+    fn says(&self, who: &str, method: &str, args: &Map<String, Value>) {
+        self.said(who, method, args);
+    }
+
+    fn hears(&self, who: &str) {
+        if who == Machine::Pool.name() {
+            self.heard();
+        }
+    }
 }
 
 impl Story {
@@ -92,28 +125,31 @@ impl Story {
         let dice = Dice::new(plot.seed);
         let cluster = Cluster::new(dice.clone(), folder);
         let oracle = Oracle::new(cluster.provider.clone());
-        let witness = oracle.clone();
-        cluster.broker.on_done(Box::new(move |topic, message| {
-            if topic == "spice-nodes-results" {
-                witness.acknowledged(message);
-            }
-        }));
+        cluster.broker.set_witness(Box::new(oracle.clone()));
         let (admin, thief) = (cluster.person(Machine::Admin), cluster.person(Machine::Adapter));
-        let standby = dice.chance(500);
-        let machines = Machine::ROLES.into_iter().filter(|machine| standby || *machine != Machine::Standby).collect();
-        Self { plot, dice, cluster, machines, oracle, admin, thief, mend: Vec::new(), next_fault: Duration::ZERO }
+        let (second_nodes, second_checks) = (dice.chance(500), dice.chance(300));
+        let takes_part = |machine: &Machine| match machine {
+            Machine::Standby => second_nodes,
+            Machine::SecondChecks => second_checks,
+            _ => true,
+        };
+        let machines: Vec<Machine> = Machine::ROLES.into_iter().filter(takes_part).collect();
+        let favourite = machines[dice.index(machines.len())];
+        let (mixture, mend) = (Fault::mixture(&dice), Vec::new());
+        let next_fault = Duration::ZERO;
+        Self { plot, dice, cluster, machines, favourite, mixture, oracle, admin, thief, mend, next_fault }
     }
 
-    async fn run(mut self) -> Vec<String> {
+    async fn run(mut self) {
         for machine in self.machines.clone() {
             self.cluster.start(machine);
         }
         self.set_up().await;
         let began = boottime().unwrap_or_default();
         let trouble_ends = began + self.plot.trouble;
-        self.next_fault = began + self.dice.millis(1000, 20_000);
+        self.next_fault = began + self.dice.millis(500, 12_000);
         if !self.plot.trouble.is_zero() {
-            self.cluster.broker.set_weather(self.weather());
+            self.cluster.broker.set_weather(weather(&self.dice));
         }
         while boottime().unwrap_or_default() < trouble_ends {
             self.tick(true).await;
@@ -121,20 +157,32 @@ impl Story {
         note("the trouble is over");
         self.cluster.broker.set_weather(Weather::FAIR);
         self.cluster.set_clocks();
+        for machine in self.machines.clone() {
+            if self.oracle.facts().offsets.get(machine.name()).is_some_and(|(offset, _)| *offset != 0) {
+                self.oracle.clock(machine.name(), 0);
+            }
+        }
         for (at, _) in &mut self.mend {
             *at = Duration::ZERO;
         }
         // Everything runs out, is asked again, and is held down no more.
-        let settled = boottime().unwrap_or_default() + MAX_SILENCE + TTL + PERIOD;
-        while boottime().unwrap_or_default() < settled {
+        let over = boottime().unwrap_or_default();
+        while boottime().unwrap_or_default() < over + PERIOD * 3
+            || (boottime().unwrap_or_default() < over + SETTLES_WITHIN && !self.unsettled().is_empty())
+        {
             self.tick(false).await;
+        }
+        for text in self.unsettled() {
+            self.oracle.broken(7, &format!("at the end {text}"));
         }
         let quiet_since = boottime().unwrap_or_default();
-        while boottime().unwrap_or_default() < quiet_since + PERIOD * 2 + HOLD_DOWN {
+        while boottime().unwrap_or_default() < quiet_since + PERIOD * 5 / 2 + LOOK_EVERY {
             self.tick(false).await;
         }
-        self.ends_well(quiet_since);
-        self.oracle.facts().broken.clone()
+        for panic in self.cluster.broker.left().2 {
+            self.oracle.broken(7, &format!("{panic} panicked"));
+        }
+        self.oracle.skips(quiet_since);
     }
 
     async fn set_up(&mut self) {
@@ -146,20 +194,16 @@ impl Story {
         }
         let checks = 1 + self.dice.below(2);
         for number in 1..=checks {
-            let name = format!("c{number}");
-            self.make_check(&name, number == 1 || self.dice.chance(700)).await;
+            let required = number == 1 || self.dice.chance(700);
+            self.make_check(&format!("c{number}"), required).await;
         }
-        let now = boottime().unwrap_or_default();
         for node in NODES {
-            let nature = match self.dice.below(10) {
-                0..=5 => Nature::Good,
-                6 | 7 => Nature::Bad,
-                8 => Nature::Silent,
-                _ => [Nature::Odd, Nature::Boasting][usize::from(self.dice.chance(500))],
-            };
+            let now = boottime().unwrap_or_default();
+            let nature = Nature::any(&self.dice);
             note(&format!("{node} is {nature:?}"));
             self.cluster.provider.truth().natures.insert(node.to_owned(), nature);
-            let fact = NodeFact { registered: true, changed: now, ..NodeFact::default() };
+            let fact =
+                NodeFact { registered: true, changed: now, forgets: now, registered_at: now, ..NodeFact::default() };
             self.oracle.facts().nodes.insert(node.to_owned(), fact);
             self.oracle.facts().events.push(now);
             self.admin.insist(Topic::Nodes, "node_create", json!({ "name": node, "identity": node })).await;
@@ -167,20 +211,21 @@ impl Story {
     }
 
     async fn make_check(&self, name: &str, required: bool) {
-        let mut fact =
-            CheckFact { rule: 1, exists: true, enabled: true, required, changed: Duration::ZERO, changing: false };
-        let check = json!({
-            "name": name, "adapter": "scripted", "schedule": { "every": format!("{}s", PERIOD.as_secs()) },
-            "parameters": { "rule": 1 }, "timeout_s": 8, "ttl_s": TTL.as_secs(), "allow_missing_adapter": true,
-            "judgement": { "hold_down_ms": HOLD_DOWN.as_millis() as u64 },
-            "pools": { "default": if required { "required" } else { "advisory" } },
-        });
-        let made = self.admin.insist(Topic::Checks, "check_create", json!({ "check": check })).await;
-        if !made {
+        let fact = CheckFact {
+            made: 0,
+            rule: 1,
+            exists: true,
+            enabled: true,
+            required,
+            fail_after: 1 + self.dice.index(2),
+            recover_after: 1 + self.dice.index(3),
+            changing: false,
+        };
+        let check = definition(name, &fact, &self.dice);
+        self.oracle.facts().checks.insert(name.to_owned(), fact);
+        if !self.admin.insist(Topic::Checks, "check_create", json!({ "check": check })).await {
             self.oracle.broken(0, &format!("the check {name} could not be made"));
         }
-        fact.changed = boottime().unwrap_or_default();
-        self.oracle.facts().checks.insert(name.to_owned(), fact);
     }
 
     /// A moment passes.
@@ -188,15 +233,18 @@ impl Story {
         sleep(LOOK_EVERY).await;
         let now = boottime().unwrap_or_default();
         if trouble && now >= self.next_fault {
-            self.next_fault = now + self.dice.millis(2_000, 30_000);
+            self.next_fault = now + self.dice.millis(500, 8_000);
             self.fault(now);
         }
         for machine in self.machines.clone() {
             let waits = self.mend.iter().any(|(_, mend)| *mend == Mend::Start(machine));
             if !self.cluster.is_up(machine) && !waits {
-                let after = if trouble { self.dice.millis(200, 40_000) } else { Duration::ZERO };
+                let after = if trouble { self.dice.millis(200, 12_000) } else { Duration::ZERO };
                 self.mend.push((now + after, Mend::Start(machine)));
             }
+        }
+        if self.is_unsteady() {
+            self.oracle.facts().unsteady = now;
         }
         let (due, rest) = std::mem::take(&mut self.mend).into_iter().partition(|(at, _)| *at <= now);
         self.mend = rest;
@@ -205,20 +253,15 @@ impl Story {
             match mend {
                 Mend::Start(machine) => self.cluster.start(machine),
                 Mend::Broker => self.cluster.broker.set_down(false),
-                Mend::GoOn(machine) => {
-                    if let Some(life) = self.cluster.life(machine) {
-                        life.set_paused(false);
-                    }
-                }
-                Mend::Join(machine) => {
-                    if let Some(life) = self.cluster.life(machine) {
-                        self.cluster.broker.cut(life, false);
+                Mend::GoOn(machine) | Mend::Join(machine) | Mend::Room(machine) => {
+                    let Some(life) = self.cluster.life(machine) else { continue };
+                    match mend {
+                        Mend::GoOn(_) => life.set_paused(false),
+                        Mend::Room(_) => life.set_full(false),
+                        _ => self.cluster.broker.cut(life, false),
                     }
                 }
             }
-        }
-        if trouble || !self.mend.is_empty() {
-            self.oracle.facts().trouble = now;
         }
         if let Some(view) = self.view() {
             self.oracle.look(&view);
@@ -230,229 +273,44 @@ impl Story {
         reader::read(&self.cluster.folder.join("run"), utc, boottime().unwrap_or_default())
     }
 
-    fn weather(&self) -> Weather {
-        match self.dice.below(3) {
-            0 => Weather::FAIR,
-            1 => Weather { lost: 50, repeated: 50, unconfirmed: 30, slow: 100, slow_for_ms: 2000 },
-            _ => Weather { lost: 300, repeated: 200, unconfirmed: 150, slow: 300, slow_for_ms: 12_000 },
-        }
-    }
-
-    /// Something goes wrong, or somebody does something.
-    fn fault(&mut self, now: Duration) {
-        self.oracle.facts().events.push(now);
-        let machine = self.machines[self.dice.index(self.machines.len())];
-        match self.dice.below(15) {
-            0..=2 => {
-                if let Some(life) = self.cluster.life(machine) {
-                    life.light(self.dice.below(12));
-                }
-            }
-            3 => {
-                if let Some(life) = self.cluster.life(machine) {
-                    self.cluster.broker.cut(life, true);
-                    self.mend.push((now + self.dice.millis(500, 90_000), Mend::Join(machine)));
-                }
-            }
-            4 => {
-                self.cluster.broker.set_down(true);
-                self.mend.push((now + self.dice.millis(200, 20_000), Mend::Broker));
-            }
-            5 => self.cluster.broker.set_weather(self.weather()),
-            6 => {
-                let most: i64 = [2_000, 25_000, 600_000, 86_400_000][usize::try_from(self.dice.below(4)).unwrap_or(0)];
-                let by = i64::try_from(self.dice.below(most.unsigned_abs())).unwrap_or(0);
-                self.oracle.facts().clocks_step = true;
-                self.cluster.step_clock(machine, if self.dice.chance(500) { by } else { -by });
-            }
-            7 => self.cluster.broker.replay(),
-            8 => self.lie(now),
-            9 | 10 => self.turn(now),
-            11 => {
-                if let Some(life) = self.cluster.life(machine) {
-                    life.set_paused(true);
-                    self.mend.push((now + self.dice.millis(500, 30_000), Mend::GoOn(machine)));
-                }
-            }
-            _ => self.administer(now),
-        }
-    }
-
-    /// A node changes.
-    fn turn(&mut self, now: Duration) {
-        let node = self.some_node();
-        let nature =
-            [Nature::Good, Nature::Bad, Nature::Silent, Nature::Odd][usize::try_from(self.dice.below(4)).unwrap_or(0)];
-        if self.dice.chance(300) {
-            note(&format!("{node} boots again"));
-            *self.cluster.provider.truth().boots.entry(node.clone()).or_default() += 1;
-            self.oracle.facts().rebooted.insert(node, now);
-        } else {
-            note(&format!("{node} becomes {nature:?}"));
-            self.cluster.provider.truth().natures.insert(node, nature);
-        }
-    }
-
-    fn some_node(&self) -> String {
-        NODES[usize::try_from(self.dice.below(4)).unwrap_or(0)].to_owned()
-    }
-
-    /// Whoever holds the adapter's key reports passes under an old ticket, for its nodes and for others.
-    fn lie(&self, now: Duration) {
-        let Some(message) = self.cluster.broker.recorded("run_check") else { return };
-        let document = message["args"]["ticket"].clone();
-        let Some(ticket) = document["body"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
-            return;
-        };
-        let utc = super::cluster::BEGINNING.plus(now);
-        let issued = ticket["issued_at"].as_i64().unwrap_or_default();
-        let old = issued + i64::try_from((TTL * 2).as_millis()).unwrap_or(0) < utc.0;
-        let own: Vec<&str> = ticket["nodes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        // With a ticket that counts, a thief's word about its nodes counts: that is what the key is for.
-        let about = NODES.iter().filter(|node| old || !own.contains(node));
-        let results: Vec<NodeResult> = about
-            .map(|node| NodeResult {
-                node: node.parse().unwrap(),
-                status: Status::Pass,
-                reason: "a lie".to_owned(),
-                requested_at: utc,
-                finished_at: utc,
-                verified_at: None,
-                boot: Some("boot-0".to_owned()),
-                self_reported: false,
-            })
-            .collect();
-        note(&format!("a thief reports {} passes under a ticket of {issued}", results.len()));
-        let thief = self.thief.clone();
-        tokio::spawn(async move { thief.report(&document, &results).await });
-    }
-
-    fn administer(&self, now: Duration) {
-        let (admin, oracle, dice) = (self.admin.clone(), self.oracle.clone(), self.dice.clone());
-        let node = self.some_node();
-        let check = "c1".to_owned();
-        let what = self.dice.below(8);
-        if what < 5 {
-            let mut facts = oracle.facts();
-            let Some(fact) = facts.nodes.get_mut(&node) else { return };
-            if fact.changing {
-                return;
-            }
-            fact.changing = true;
-        } else {
-            let mut facts = oracle.facts();
-            let Some(fact) = facts.checks.get_mut(&check) else { return };
-            if fact.changing {
-                return;
-            }
-            fact.changing = true;
-        }
-        note(&format!("an administrator begins something ({what}) with {node} or {check}"));
-        tokio::spawn(async move {
-            let named = json!({ "name": node });
-            let because = json!({ "name": node, "reason": "story" });
-            let mut fact = oracle.facts().nodes.get(&node).cloned().unwrap_or_default();
-            match what {
-                0 | 1 if fact.registered => {
-                    admin.insist(Topic::Nodes, "node_delete", named).await;
-                    fact = NodeFact {
-                        was_quarantined: fact.was_quarantined,
-                        quarantined: fact.quarantined,
-                        released: fact.released,
-                        ..NodeFact::default()
-                    };
-                }
-                0 | 1 => {
-                    admin.insist(Topic::Nodes, "node_create", json!({ "name": node, "identity": node })).await;
-                    fact.registered = true;
-                }
-                2 if fact.registered => {
-                    // From the moment it is asked for, it may be in force.
-                    if let Some(fact) = oracle.facts().nodes.get_mut(&node) {
-                        fact.was_quarantined = true;
-                    }
-                    if admin.insist(Topic::Nodes, "node_quarantine", because).await {
-                        (fact.quarantined, fact.was_quarantined, fact.overridden) = (true, true, false);
-                    }
-                }
-                3 if fact.registered => {
-                    let done = admin.insist(Topic::Nodes, "node_release", because).await;
-                    if done {
-                        (fact.quarantined, fact.overridden) = (false, false);
-                        fact.released = boottime();
-                    }
-                }
-                4 if fact.registered => {
-                    let asked = json!({ "name": node, "hours": 1, "reason": "story" });
-                    if admin.insist(Topic::Nodes, "node_override", asked).await {
-                        fact.overridden = true;
-                    }
-                }
-                5 => {
-                    let rule = oracle.facts().checks.get(&check).map_or(1, |fact| fact.rule) + 1;
-                    let changes = json!({ "parameters": { "rule": rule } });
-                    let asked = json!({ "name": check, "changes": changes });
-                    if admin.confirm("check_update", asked).await
-                        && let Some(fact) = oracle.facts().checks.get_mut(&check)
-                    {
-                        fact.rule = rule;
-                    }
-                }
-                6 | 7 => {
-                    let enabled = dice.chance(500);
-                    let asked = json!({ "name": check, "changes": { "enabled": enabled } });
-                    if admin.confirm("check_update", asked).await
-                        && let Some(fact) = oracle.facts().checks.get_mut(&check)
-                    {
-                        fact.enabled = enabled;
-                    }
-                }
-                _ => {}
-            }
-            let mut facts = oracle.facts();
-            let at = boottime().unwrap_or(now);
-            facts.events.push(at);
-            if what < 5 {
-                let booked = facts.nodes.entry(node).or_default();
-                *booked = NodeFact { changed: at, changing: false, ..fact };
-            } else if let Some(fact) = facts.checks.get_mut(&check) {
-                (fact.changed, fact.changing) = (at, false);
-            }
-        });
-    }
-
-    /// What must be true once nothing has gone wrong for long.
-    fn ends_well(&self, quiet_since: Duration) {
-        let (waiting, _, panics) = self.cluster.broker.left();
+    /// What is not yet as it must be once nothing has gone wrong for long.
+    fn unsettled(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let (waiting, _, _) = self.cluster.broker.left();
         for (queue, count) in waiting.iter().filter(|(_, count)| *count > 3) {
-            self.oracle.broken(7, &format!("{count} messages are left in {queue}"));
+            left.push(format!("{count} messages are left in {queue}"));
         }
-        for panic in panics {
-            self.oracle.broken(7, &format!("{panic} panicked"));
-        }
-        self.oracle.skips(quiet_since);
-        let Some(view) = self.view() else { return self.oracle.broken(7, "there is no pool file at the end") };
+        let Some(view) = self.view() else { return vec!["there is no pool file".to_owned()] };
         let facts = self.oracle.facts();
-        let required: Vec<CheckFact> = facts.checks.values().filter(|check| check.required).cloned().collect();
-        let unsteady = facts.checks.values().any(|check| check.changing);
-        let nodes = facts.nodes.clone();
-        drop(facts);
-        for (node, fact) in nodes {
-            let nature = self.cluster.provider.truth().natures.get(&node).copied();
-            let taken = view.levels.get(&node).copied();
-            if fact.changing || unsteady || fact.quarantined || fact.overridden {
-                continue;
-            }
-            let judged = !required.is_empty() && required.iter().all(|check| check.enabled);
+        let required: Vec<&CheckFact> = facts.checks.values().filter(|check| check.exists && check.required).collect();
+        let judged = !required.is_empty() && required.iter().all(|check| check.enabled);
+        if facts.checks.values().any(|check| check.changing) {
+            left.push("a change of a check is not answered".to_owned());
+            return left;
+        }
+        let truth = self.cluster.provider.truth();
+        for (node, fact) in &facts.nodes {
+            let nature = truth.natures.get(node).copied();
+            let taken = view.levels.get(node).copied();
             let good = match (fact.registered, nature) {
+                _ if fact.changing => false,
                 (false, _) => taken.is_none(),
-                (true, Some(Nature::Good)) if judged => taken == Some(Taken::Trusted),
+                (true, _) if fact.quarantined => taken == Some(Taken::Untrusted),
+                (true, _) if fact.overridden.is_some() => taken.is_some(),
+                // What a check that is gone has found stays until an administrator releases the node.
+                (true, Some(Nature::Good))
+                    if judged && facts.checks.values().all(|check| check.exists && check.enabled) =>
+                {
+                    taken == Some(Taken::Trusted)
+                }
                 (true, Some(Nature::Bad)) if judged => taken == Some(Taken::Untrusted),
+                (true, Some(Nature::Good | Nature::Half)) => taken.is_some(),
                 (true, _) => !matches!(taken, None | Some(Taken::Trusted)),
             };
             if !good {
-                self.oracle.broken(7, &format!("at the end {node} ({nature:?}) is taken for {taken:?}"));
+                left.push(format!("{node} ({nature:?}) is taken for {taken:?}"));
             }
         }
+        left
     }
 }

@@ -1,20 +1,29 @@
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::story::{Plot, Told, tell};
+use super::Log;
+use super::story::{self, Plot, Told};
 
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Long enough for several faults, short enough for thousands of stories.
-const TROUBLE: Duration = Duration::from_secs(300);
+/// Long enough for a score of faults, short enough for thousands of stories.
+const TROUBLE: Duration = Duration::from_secs(90);
 
-/// How many stories every test run tells: a bit more than a minute on two cores, unoptimised. Thousands: `tools/bench sim`.
-const SEEDS: u64 = 60;
+/// How many stories every test run tells: about a minute on two cores, unoptimised. Thousands: `tools/bench sim`.
+const SEEDS: u64 = 200;
 
-/// After so many broken stories no further ones are told.
-const ENOUGH: usize = 20;
+/// After so many broken stories no further ones are told; or after `SPICE_SIM_ENOUGH`.
+const ENOUGH: u64 = 20;
+
+/// A story that takes so many seconds hangs: it is one of a tenth of a second.
+const PATIENCE: u64 = 60;
+
+fn tell(plot: Plot) -> Told {
+    story::tell(plot, &Log::default())
+}
 
 fn plot(seed: u64) -> Plot {
     Plot { seed, trouble: TROUBLE }
@@ -59,30 +68,98 @@ fn seeds() -> std::ops::Range<u64> {
     one.or(range).unwrap_or(0..SEEDS)
 }
 
+/// What one thread is telling, so that others can tell how far it came.
+#[derive(Default)]
+struct Desk {
+    seed: AtomicU64,
+    /// Seconds since it began, and whether it tells one.
+    since: AtomicU64,
+    busy: AtomicBool,
+    log: Log,
+}
+
+impl Desk {
+    fn tell(&self, seed: u64) -> Told {
+        self.seed.store(seed, Ordering::SeqCst);
+        self.since.store(0, Ordering::SeqCst);
+        self.busy.store(true, Ordering::SeqCst);
+        let told = std::panic::catch_unwind(|| story::tell(plot(seed), &self.log));
+        self.busy.store(false, Ordering::SeqCst);
+        told.unwrap_or_else(|_| {
+            super::end();
+            let log = std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner));
+            Told { log, broken: vec!["RULE 7 BROKEN: a panic".to_owned()] }
+        })
+    }
+
+    /// A second has passed. A story that does not end cannot be stopped, so all of it ends.
+    fn watch(&self) {
+        if self.busy.load(Ordering::SeqCst) && self.since.fetch_add(1, Ordering::SeqCst) >= PATIENCE {
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let broken = vec![format!("RULE 7 BROKEN: it hangs, after {} events", log.len())];
+            let seed = self.seed.load(Ordering::SeqCst);
+            println!("{}", story(seed, &Told { log: log[log.len().saturating_sub(200)..].to_vec(), broken }));
+            println!("1 stories of seeds {seed}..{}, and it hangs\nseed {seed}: it hangs", seed + 1);
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Keeps this thread, and those that it starts, on one processor: whoever waits for the other then need not be woken from afar.
+fn stay_on(number: usize) {
+    let Ok(all) = rustix::thread::sched_getaffinity(None) else { return };
+    let allowed: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).collect();
+    if let Some(cpu) = allowed.get(number % allowed.len().max(1)) {
+        let mut own = rustix::thread::CpuSet::new();
+        own.set(*cpu);
+        let _ = rustix::thread::sched_setaffinity(None, &own);
+    }
+}
+
 #[test]
 fn many_stories_in_which_much_goes_wrong_and_the_rules_hold() {
-    let seeds = seeds();
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    let (seeds, enough) = (seeds(), environment("SPICE_SIM_ENOUGH").unwrap_or(ENOUGH));
+    let next = AtomicU64::new(seeds.start);
     let began = std::time::Instant::now();
-    let failed = std::sync::Mutex::new(Vec::new());
-    let told = std::sync::atomic::AtomicU64::new(0);
+    let failed = Mutex::new(Vec::new());
+    let told = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let desks: Vec<Desk> = (0..threads).map(|_| Desk::default()).collect();
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= seeds.end || failed.lock().unwrap().len() >= ENOUGH {
-                        return;
+        let told_by_all: Vec<_> = desks
+            .iter()
+            .enumerate()
+            .map(|(number, desk)| {
+                let (next, failed, told, seeds) = (&next, &failed, &told, &seeds);
+                scope.spawn(move || {
+                    stay_on(number);
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::SeqCst);
+                        if seed >= seeds.end || failed.lock().unwrap().len() as u64 >= enough {
+                            return;
+                        }
+                        let story = desk.tell(seed);
+                        told.fetch_add(1, Ordering::SeqCst);
+                        if !story.broken.is_empty() {
+                            failed.lock().unwrap().push((seed, story));
+                        }
                     }
-                    let story = tell(plot(seed));
-                    told.fetch_add(1, Ordering::SeqCst);
-                    if !story.broken.is_empty() {
-                        failed.lock().unwrap().push((seed, story));
-                    }
-                }
-            });
+                })
+            })
+            .collect();
+        // Counted, not measured: where all of us are stopped for a while, nothing hangs.
+        let watch = scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                std::thread::park_timeout(Duration::from_secs(1));
+                desks.iter().for_each(Desk::watch);
+            }
+        });
+        for telling in told_by_all {
+            telling.join().unwrap();
         }
+        over.store(true, Ordering::SeqCst);
+        watch.thread().unpark();
     });
     let mut failed = failed.into_inner().unwrap();
     failed.sort_by_key(|(seed, _)| *seed);

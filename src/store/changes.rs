@@ -160,6 +160,12 @@ impl Changes {
             drop(self);
             return std::future::pending().await;
         }
+        #[cfg(test)]
+        if self.database.shared.life.is_full() {
+            self.give_up().await;
+            let full = sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
+            return self.database.noted(Err(StoreError::Database(full)));
+        }
         let outcome = self.commit_somehow().await;
         let outcome = self.database.noted(outcome);
         if outcome.is_ok() {

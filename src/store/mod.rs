@@ -127,6 +127,8 @@ impl Database {
     /// # Errors
     /// [`StoreError`].
     pub async fn begin(&self) -> Result<Changes, StoreError> {
+        #[cfg(test)]
+        self.shared.life.running().await;
         Changes::begin(self.clone()).await
     }
 

@@ -1,11 +1,12 @@
 """The engine under a scripted world: real roles, virtual time, and a seed that chooses every fault.
 
 Tells thousands of stories (src/sim) in the release profile, and fails where a rule was broken. With --mutations it
-shows that it can: in a copy of the sources each patch of tools/bench.d/sim-mutations breaks one rule on purpose, and
-some seed has to find it; in the dev profile, which is built sooner.
+shows that it can: in a copy of the sources each of sim_mutations.py breaks one rule on purpose, and some seed has to
+find it; in the dev profile, which is built sooner.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -17,8 +18,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools" / "lib")]
 
 import surroundings  # noqa: E402
+from sim_mutations import MUTATIONS, SWITCH  # noqa: E402
 
-MUTATIONS = ROOT / "tools" / "bench.d" / "sim-mutations"
 STORIES = "sim::tests::many_stories"
 TOLD = re.compile(r"^(\d+) stories of seeds .*$", re.MULTILINE)
 BROKEN = re.compile(r"^seed \d+: .*$", re.MULTILINE)
@@ -28,23 +29,28 @@ def verdict(holds):
     return "PASS" if holds else "MISS"
 
 
-def tell(sources, target, seeds, profile):
-    """Builds the tests of `sources` and has the stories told: whether all rules held, and what was said."""
-    environment = surroundings.environment() | {
-        "SPICE_SIM_SEEDS": f"{seeds.start}..{seeds.stop}",
-        "CARGO_TARGET_DIR": str(target),
-    }
-    command = ["cargo", "test", "--locked", *profile, "--lib"]
-    built = subprocess.run([*command, "--no-run"], cwd=sources, env=environment, stdout=subprocess.DEVNULL)
+def build(sources, target, profile):
+    """Builds the tests of `sources`; the program."""
+    environment = surroundings.environment() | {"CARGO_TARGET_DIR": str(target)}
+    command = ["cargo", "test", "--locked", *profile, "--lib", "--no-run", "--message-format", "json"]
+    built = subprocess.run(command, cwd=sources, env=environment, stdout=subprocess.PIPE, text=True)
     if built.returncode:
         raise SystemExit("tools/bench: it does not compile")
+    messages = [json.loads(line) for line in built.stdout.splitlines()]
+    return [message["executable"] for message in messages if message.get("executable")][-1]
+
+
+def tell(program, seeds, **variables):
+    """Has the stories of `seeds` told: whether all rules held, and what was said."""
+    environment = surroundings.environment() | {"SPICE_SIM_SEEDS": f"{seeds.start}..{seeds.stop}"} | variables
     done = subprocess.run(
-        [*command, STORIES, "--", "--nocapture"],
-        cwd=sources,
+        [program, STORIES, "--nocapture"],
+        cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
     )
     if not TOLD.search(done.stdout):
         raise SystemExit(f"tools/bench: no story was told\n{done.stdout[-4000:]}")
@@ -52,7 +58,7 @@ def tell(sources, target, seeds, profile):
 
 
 def stories(target, seeds):
-    holds, said = tell(ROOT, target, seeds, ["--release"])
+    holds, said = tell(build(ROOT, target, ["--release"]), seeds)
     print(TOLD.search(said).group())
     if not holds:
         print("\n".join(BROKEN.findall(said)) or said[-4000:])
@@ -63,25 +69,31 @@ def stories(target, seeds):
 
 def mutations(target, seeds, chosen):
     """What breaks a rule is found by some seed."""
-    patches = [patch for patch in sorted(MUTATIONS.glob("*.patch")) if not chosen or patch.stem in chosen]
-    if not patches:
-        raise SystemExit(
-            f"tools/bench: no such mutation; there are {', '.join(p.stem for p in sorted(MUTATIONS.glob('*')))}"
-        )
-    caught = []
+    unknown = set(chosen) - {mutation.name for mutation in MUTATIONS}
+    if unknown:
+        names = ", ".join(mutation.name for mutation in MUTATIONS)
+        raise SystemExit(f"tools/bench: there is no mutation {', '.join(unknown)}; there are {names}")
     # Always at the same place, so that what earlier runs have built there is replaced.
     copy = target / "sim-mutations"
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    names = [name for name in files.decode().split("\0") if (ROOT / name).is_file() and name]
-    for patch in patches:
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir(parents=True)
-        subprocess.run(["cp", "--parents", "-t", copy, *names], cwd=ROOT, check=True)
-        subprocess.run(["patch", "--quiet", "--strip=1", "--input", patch], cwd=copy, check=True)
-        holds, said = tell(copy, target, seeds, [])
+    names = [name for name in files.decode().split("\0") if name and (ROOT / name).is_file()]
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(parents=True)
+    subprocess.run(["cp", "--preserve=timestamps", "--parents", "-t", copy, *names], cwd=ROOT, check=True)
+    for mutation in MUTATIONS:
+        mutation.apply(copy)
+    with (copy / "src/sim/mod.rs").open("a") as file:
+        file.write(SWITCH)
+    program = build(copy, target, [])
+    caught = []
+    for mutation in MUTATIONS:
+        if chosen and mutation.name not in chosen:
+            continue
+        holds, said = tell(program, seeds, SPICE_SIM_BREAKS=mutation.name, SPICE_SIM_ENOUGH="1")
         found = BROKEN.search(said)
         caught.append(not holds)
-        print(f"{verdict(not holds)}  {patch.stem}: {found.group()[:150] if found else 'not found'}", flush=True)
+        words = found.group()[:120] if found else "not found"
+        print(f"{verdict(not holds)}  {mutation.name} ({mutation.what}) {words}", flush=True)
     shutil.rmtree(copy, ignore_errors=True)
     return all(caught)
 
@@ -90,14 +102,14 @@ def main():
     parser = argparse.ArgumentParser(
         prog="tools/bench sim", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many stories (default: 2000; 100 with --mutations)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many stories (default: 2000; 200 with --mutations)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first seed (default: %(default)s)")
     parser.add_argument(
         "--mutations", nargs="*", metavar="NAME", help="break rules on purpose; all of them, or those named"
     )
     arguments = parser.parse_args()
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    count = arguments.seeds or (2000 if arguments.mutations is None else 100)
+    count = arguments.seeds or (2000 if arguments.mutations is None else 200)
     seeds = range(arguments.first, arguments.first + count)
     holds = stories(target, seeds) if arguments.mutations is None else mutations(target, seeds, arguments.mutations)
     return 0 if holds else 1

@@ -57,6 +57,10 @@ fn main() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    // Not from the beginning: as the launcher of a check's program this very program must not start any thread.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "memory that is not used any more goes back to the system late");
+    }
     let roles: BTreeSet<Role> =
         if arguments.role.is_empty() { Role::ALL.into() } else { arguments.role.into_iter().collect() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

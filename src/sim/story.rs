@@ -63,8 +63,7 @@ pub(super) fn tell(plot: Plot, log: &Log) -> Told {
             oracle.broken(7, "the story does not end");
         }
         broker.close();
-        let broken = oracle.facts().broken.clone();
-        broken
+        oracle.facts().broken.clone()
     });
     end();
     drop(runtime);

@@ -25,6 +25,16 @@ pub async fn lease(cloud: &Cloud, role: &'static str) -> (String, i64) {
     found
 }
 
+/// Copies a database that nobody has open, with what may be left in its log.
+pub fn copy_database(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::copy(from, to).unwrap();
+    let beside = |file: &std::path::Path, rest: &str| std::path::PathBuf::from(format!("{}{rest}", file.display()));
+    for rest in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(beside(to, rest));
+    }
+    let _ = std::fs::copy(beside(from, "-wal"), beside(to, "-wal"));
+}
+
 /// SIGSTOP, at a moment when the process is in no transaction: a paused process that holds SQLite's lock keeps everybody out, itself included.
 pub async fn pause(cloud: &Cloud, name: &str, role: &str) {
     let options = sqlx::sqlite::SqliteConnectOptions::new()
@@ -272,7 +282,7 @@ async fn a_restored_checks_counts_again_when_an_administrator_has_seen_what_that
     let file = cloud.state().join("spice-checks.sqlite");
     let backup = cloud.dir.path().join("backup.sqlite");
     cloud.stop("checks").await;
-    std::fs::copy(&file, &backup).unwrap();
+    copy_database(&file, &backup);
     cloud.start("checks", &["--role", "checks"]).await;
     // After the backup another check is required, which nobody passes: it is not to run yet.
     let stricter =
@@ -282,10 +292,7 @@ async fn a_restored_checks_counts_again_when_an_administrator_has_seen_what_that
     cloud.await_in_file("node-1", '-').await;
 
     cloud.stop("checks").await;
-    std::fs::copy(&backup, &file).unwrap();
-    for rest in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{rest}", file.display()));
-    }
+    copy_database(&backup, &file);
     cloud.start("checks", &["--role", "checks"]).await;
     eventually("it is noticed", async || spicectl(&cloud, &["status"]).await.contains("Nodes refuses policy")).await;
     let shown = spicectl(&cloud, &["pool", "adopt-policy"]).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use spice::rpc::table::Topic;
 
 use crate::cloud::Cloud;
-use crate::ha::{lease, pause};
+use crate::ha::{copy_database, lease, pause};
 use crate::lab::{Lab, eventually};
 use crate::proxy::Proxy;
 
@@ -37,7 +37,7 @@ async fn of_two_active_nodes_on_two_copies_of_a_database_readers_believe_one() {
     cloud.await_in_file("node-8", 't').await;
     cloud.stop("nodes").await;
     let (original, copy) = (cloud.state().join("spice-nodes.sqlite"), cloud.dir.path().join("copy.sqlite"));
-    std::fs::copy(&original, &copy).unwrap();
+    copy_database(&original, &copy);
     let second = cloud.dir.path().join("second.conf");
     std::fs::write(&second, format!("[database]\nconnection = sqlite://{}\n", copy.display())).unwrap();
     std::fs::set_permissions(&second, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

@@ -35,7 +35,7 @@ def memory(roles):
 def wait_for_adapter(operator):
     """Until Checks has heard of the adapter."""
     deadline = time.monotonic() + bench_lab.START_S
-    while not any(adapter["alive"] for adapter in must(operator.tell(do="call", topic="checks", method="adapter_list"))):
+    while not must(operator.tell(do="call", topic="checks", method="status"))["adapters"].get("bench"):
         if time.monotonic() > deadline:
             raise SystemExit("tools/bench: the adapter does not announce itself")
         time.sleep(LOOK_S)

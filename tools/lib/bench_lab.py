@@ -210,7 +210,7 @@ def memory_mib(pid):
 
 
 def share_mib(pid):
-    """Its share of what is in memory: pages that it has in common with others count in parts, so that shares may be added up."""
+    """Its share of what is in memory: pages that it has in common with others count in parts, so that it adds up."""
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

@@ -20,7 +20,7 @@ POLICY_TEXT = "#!/bin/sh\n# Left by an interrupted tools/lib/packages.py of SPIC
 
 # Whether what a package brings is there already, from wherever it came.
 PRESENT = {
-    "build-essential": lambda: bool(shutil.which("cc") and shutil.which("make")) and os.path.exists("/usr/include/stdio.h"),
+    "build-essential": lambda: all(map(shutil.which, ("cc", "make"))) and os.path.exists("/usr/include/stdio.h"),
     "mariadb-server": lambda: bool(
         shutil.which("mariadbd", path="/usr/sbin:/usr/bin") and shutil.which("mariadb-install-db")
     ),

@@ -168,6 +168,11 @@ impl Facts {
         noticed
     }
 
+    /// The newest boot of a node that anything stored has shown.
+    pub(super) fn boot_stored(&self, node: &str) -> u64 {
+        self.stored.iter().filter(|stored| stored.node == node).filter_map(|stored| stored.boot).max().unwrap_or(0)
+    }
+
     /// Whether `stored` was made under the definition that Nodes required when it came.
     pub(super) fn was_required(&self, stored: &Stored) -> bool {
         let split = self.judged_by.partition_point(|(at, _)| *at <= stored.at);

@@ -117,8 +117,7 @@ async fn change_node(admin: &Person, oracle: &Oracle, node: &str, mut fact: Node
         4 | 5 if fact.registered => {
             let asked = json!({ "name": node, "hours": 1, "reason": "story" });
             if admin.insist(Topic::Nodes, "node_override", asked).await {
-                let boot = oracle.facts().boot_noticed(node, boottime().unwrap_or_default());
-                fact.overridden = Some(boot);
+                fact.overridden = Some(oracle.facts().boot_stored(node));
             }
             fact
         }
@@ -155,7 +154,8 @@ async fn change_check(
         3 => {
             for enabled in [false, true] {
                 if !admin.confirm("check_update", changed(json!({ "enabled": enabled }))).await {
-                    return fact;
+                    // What was not confirmed the second time stays disabled.
+                    return CheckFact { enabled: fact.enabled && !enabled, ..fact };
                 }
                 tokio::time::sleep(dice.millis(500, 4000)).await;
             }

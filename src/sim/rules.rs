@@ -190,7 +190,8 @@ fn missing(
                 && (verdict.made, verdict.rule) == (definition.made, definition.rule)
                 && verdict.asked + lasts >= t
                 && (verdict.boot >= boot || !exact)
-                && (verdict.asked >= fact.forgets || !exact)
+                // Where the word is from before what made it forget, it could not.
+                && (verdict.asked >= fact.forgets || !exact || fact.changed >= word.as_of)
                 && was_taken(facts, verdict)
         };
         if !verdicts.iter().any(|verdict| counts(&verdict)) {

@@ -1,4 +1,5 @@
-//! Chaos: a whole SPICE that produces results all the time, on a broker that is killed and a network that is cut, at random.
+//! Chaos: a whole SPICE that produces results all the time, on a broker that is killed and a network that is cut, at random; and whose roles are
+//! killed themselves, on each database.
 //!
 //! Part of the suite with a few rounds; `tools/bench chaos` plays many and holds them against the bars: `SPICE_CHAOS_ROUNDS` rounds from the seed
 //! `SPICE_CHAOS_SEED`, which decides every kind of trouble, moment and duration. A seed that failed once is worth keeping.
@@ -12,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::chaos_lab::{Chaos, Trouble, runs};
 use crate::lab::{PATIENCE, eventually};
+use crate::lab_mariadb::Fresh;
 
 /// Rounds where nobody says how many.
 const FEW: usize = 3;
@@ -81,6 +83,18 @@ impl Chaos {
     }
 }
 
+/// A role is killed every time, each in its turn.
+fn plan_of_roles(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, Duration)> {
+    let mut roles = ["nodes", "checks", "pool"].map(Trouble::Role);
+    roles.shuffle(random);
+    let round = |trouble: Trouble, random: &mut StdRng| {
+        // At any moment of a run, which begins every second.
+        let before = Duration::from_millis(random.random_range(500..2000));
+        (trouble, before, Duration::from_millis(random.random_range(0..1500)))
+    };
+    roles.into_iter().cycle().take(rounds).map(|trouble| round(trouble, random)).collect()
+}
+
 /// Every other round the broker is killed; the other kinds take turns.
 fn plan(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, Duration)> {
     let mut others = [Trouble::Freeze, Trouble::Mute, Trouble::BlockUp, Trouble::Cut, Trouble::BlockDown];
@@ -97,6 +111,21 @@ fn plan(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, Duration)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_doubled_or_trusted_wrongly_whatever_happens_to_the_broker() {
+    played(None, plan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_doubled_or_trusted_wrongly_whichever_role_is_killed() {
+    played(None, plan_of_roles).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_it_where_the_roles_share_a_mariadb() {
+    let server = Fresh::new().await;
+    played(Some(&server), plan_of_roles).await;
+}
+
+async fn played(server: Option<&Fresh>, plan: fn(usize, &mut StdRng) -> Vec<(Trouble, Duration, Duration)>) {
     let asked = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let rounds = asked("SPICE_CHAOS_ROUNDS");
     let seed = asked("SPICE_CHAOS_SEED").unwrap_or_else(rand::random);
@@ -104,7 +133,7 @@ async fn nothing_is_lost_doubled_or_trusted_wrongly_whatever_happens_to_the_brok
     let bar = if rounds.is_some() { RECOVERY_BAR } else { PATIENCE.as_secs_f64() };
     let rounds = rounds.map_or(FEW, |rounds| usize::try_from(rounds).unwrap());
     println!("chaos: {rounds} rounds from seed {seed}");
-    let mut chaos = Chaos::begin().await;
+    let mut chaos = Chaos::begin(server).await;
     println!(
         "{:>5}  {:<36} {:>6}  {:>8}  {:>7}  {:>4}  {:>7}  {:>10}  {:>10}",
         "round", "trouble", "s", "back in s", "results", "lost", "doubled", "unanswered", "violations"

@@ -18,14 +18,15 @@ use sqlx::Row;
 use tokio::sync::Mutex;
 
 use crate::cloud::{Cloud, deployment, pool_file};
-use crate::lab::{Lab, OwnBroker, PATIENCE};
+use crate::lab::{Lab, OwnBroker};
+use crate::lab_mariadb::Fresh;
 use crate::proxy::Proxy;
 
 const GOOD_NODES: usize = 40;
 const BAD_NODES: usize = 5;
 const TURNED: &str = "turned-1";
 
-/// What happens to the broker or on the way to it.
+/// What happens to the broker, on the way to it, or to a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Kill,
@@ -34,6 +35,8 @@ pub enum Trouble {
     BlockUp,
     BlockDown,
     Mute,
+    /// SIGKILL, and started again.
+    Role(&'static str),
 }
 
 impl Trouble {
@@ -46,6 +49,9 @@ impl Trouble {
             Self::BlockUp => "nothing passes to the broker",
             Self::BlockDown => "nothing comes from the broker",
             Self::Mute => "cut, then accepted and not answered",
+            Self::Role("nodes") => "nodes killed",
+            Self::Role("checks") => "checks killed",
+            Self::Role(_) => "pool killed",
         }
     }
 }
@@ -105,11 +111,11 @@ pub struct Stored {
 
 impl Stored {
     /// Reads what is new.
-    pub async fn read(&mut self, nodes: &sqlx::SqlitePool) {
+    pub async fn read(&mut self, nodes: &sqlx::AnyPool) {
         let rows = sqlx::query("SELECT id, body FROM nodes_result WHERE id > ? ORDER BY id").bind(self.last_id);
         for row in rows.fetch_all(nodes).await.unwrap() {
             self.last_id = row.get(0);
-            let body: Value = serde_json::from_str(row.get(1)).unwrap();
+            let body: Value = serde_json::from_str(&row.get::<String, _>(1)).unwrap();
             let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
             if let Some(serial) = text("reason").strip_prefix("serial ") {
                 *self.serials.entry(serial.parse().unwrap()).or_default() += 1;
@@ -131,19 +137,21 @@ impl Stored {
     }
 }
 
-async fn database(cloud: &Cloud, role: &str) -> sqlx::SqlitePool {
-    let options = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(cloud.state().join(format!("spice-{role}.sqlite")))
-        .read_only(true)
-        .busy_timeout(PATIENCE);
-    sqlx::SqlitePool::connect_with(options).await.unwrap()
+/// Beside the role: on its file, or on the server they share.
+async fn database(cloud: &Cloud, role: &str, server: Option<&Fresh>) -> sqlx::AnyPool {
+    sqlx::any::install_default_drivers();
+    let connection = match server {
+        Some(server) => server.connection.replacen("mysql+pymysql", "mysql", 1),
+        None => format!("sqlite://{}?mode=ro", cloud.state().join(format!("spice-{role}.sqlite")).display()),
+    };
+    sqlx::AnyPool::connect(&connection).await.unwrap()
 }
 
 /// Runs as Checks has stored them: when each began, how many nodes it has, how many outcomes, and whether it is finished.
-pub async fn runs(checks: &sqlx::SqlitePool) -> Vec<(i64, i64, i64, bool)> {
+pub async fn runs(checks: &sqlx::AnyPool) -> Vec<(i64, i64, i64, bool)> {
     let rows = sqlx::query("SELECT body FROM checks_run").fetch_all(checks).await.unwrap();
-    let read = |row: &sqlx::sqlite::SqliteRow| {
-        let body: Value = serde_json::from_str(row.get(0)).unwrap();
+    let read = |row: &sqlx::any::AnyRow| {
+        let body: Value = serde_json::from_str(&row.get::<String, _>(0)).unwrap();
         let outcomes = body["outcomes"].as_object().map(|all| all.values().filter_map(Value::as_i64).sum());
         let number = |name: &str| body[name].as_i64().unwrap_or_default();
         (number("started_at"), number("total"), outcomes.unwrap_or_default(), !body["finished_at"].is_null())
@@ -184,22 +192,23 @@ pub struct Chaos {
     cloud: Cloud,
     pub producer: Arc<Producer>,
     pub guard: Guard,
-    pub nodes: sqlx::SqlitePool,
-    pub checks: sqlx::SqlitePool,
+    pub nodes: sqlx::AnyPool,
+    pub checks: sqlx::AnyPool,
     pub stored: Stored,
     pub adapter: service::Running,
 }
 
 impl Chaos {
-    /// Starts everything, and waits until results come and one node is distrusted.
-    pub async fn begin() -> Self {
+    /// Starts everything, and waits until results come and one node is distrusted. `server`: in place of a file for each role.
+    pub async fn begin(server: Option<&Fresh>) -> Self {
         let broker = OwnBroker::start().await;
         let lab = broker.lab().await;
         let proxy = Proxy::before(lab.ports.amqp).await;
         let url = proxy.transport_url(&lab);
         let options = proxy.options(&lab, 2);
-        let short = "[oslo_messaging_rabbit]\nheartbeat_timeout_threshold = 2\n";
-        let mut cloud = Cloud::prepare_on(lab, &url, short);
+        let stored = server.map(Fresh::configuration).unwrap_or_default();
+        let short = format!("[oslo_messaging_rabbit]\nheartbeat_timeout_threshold = 2\n{stored}");
+        let mut cloud = Cloud::prepare_on(lab, &url, &short);
         bootstrap::create_keys(&cloud.state(), &deployment(), &[AdapterName::new("chaos").unwrap()]).unwrap();
         for role in ["nodes", "checks", "pool"] {
             cloud.start(role, &["--role", role]).await;
@@ -238,12 +247,12 @@ impl Chaos {
         cloud.await_in_file(TURNED, 'u').await;
         producer.turned.store(false, Ordering::SeqCst);
         guard.distrusted.store(true, Ordering::SeqCst);
-        let (nodes, checks) = (database(&cloud, "nodes").await, database(&cloud, "checks").await);
+        let (nodes, checks) = (database(&cloud, "nodes", server).await, database(&cloud, "checks", server).await);
         Self { broker, proxy, cloud, producer, guard, nodes, checks, stored: Stored::default(), adapter }
     }
 
-    /// Makes trouble for a while; returns when the broker can be used again.
-    pub async fn make(&self, trouble: Trouble, lasting: Duration) {
+    /// Makes trouble for a while; returns when the broker can be used again, or the role serves again.
+    pub async fn make(&mut self, trouble: Trouble, lasting: Duration) {
         match trouble {
             Trouble::Kill => {
                 self.broker.kill().await;
@@ -257,6 +266,12 @@ impl Chaos {
                     () = &mut ready => {}
                     () = &mut restarting => ready.await,
                 }
+                return;
+            }
+            Trouble::Role(role) => {
+                self.cloud.kill(role).await;
+                tokio::time::sleep(lasting).await;
+                self.cloud.start(role, &["--role", role]).await;
                 return;
             }
             Trouble::Cut => self.proxy.cut(),

@@ -15,8 +15,8 @@
 //! | `fault` | what goes wrong, drawn from the seed |
 //! | `people` | what administrators do |
 //!
-//! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. Many, and the rules broken on purpose:
-//! `tools/bench sim`.
+//! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. `SPICE_SIM_LOG=1` shows the log beside.
+//! Many, and the rules broken on purpose: `tools/bench sim`.
 
 mod cluster;
 mod fault;

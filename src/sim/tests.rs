@@ -38,6 +38,15 @@ fn story(seed: u64, told: &Told) -> String {
     )
 }
 
+/// Dates the log as the story is.
+struct StoryTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for StoryTime {
+    fn format_time(&self, to: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(to, "{:>8.3}", super::boottime().unwrap_or_default().as_secs_f64())
+    }
+}
+
 #[test]
 fn without_trouble_good_nodes_are_trusted_and_bad_ones_are_not() {
     let told = tell(Plot { seed: 1, trouble: Duration::ZERO });
@@ -118,6 +127,10 @@ fn stay_on(number: usize) {
 
 #[test]
 fn many_stories_in_which_much_goes_wrong_and_the_rules_hold() {
+    if std::env::var_os("SPICE_SIM_LOG").is_some() {
+        let log = tracing_subscriber::fmt().with_env_filter("spice=debug").with_timer(StoryTime).with_ansi(false);
+        let _ = log.try_init();
+    }
     let (seeds, enough) = (seeds(), environment("SPICE_SIM_ENOUGH").unwrap_or(ENOUGH));
     let next = AtomicU64::new(seeds.start);
     let began = std::time::Instant::now();

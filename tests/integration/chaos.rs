@@ -24,6 +24,9 @@ fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
+/// What happens, after how long, and for how long.
+type Plan = Vec<(Trouble, Duration, Duration)>;
+
 /// One line of the table.
 struct Round {
     trouble: Trouble,
@@ -84,7 +87,7 @@ impl Chaos {
 }
 
 /// A role is killed every time, each in its turn.
-fn plan_of_roles(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, Duration)> {
+fn plan_of_roles(rounds: usize, random: &mut StdRng) -> Plan {
     let mut roles = ["nodes", "checks", "pool"].map(Trouble::Role);
     roles.shuffle(random);
     let round = |trouble: Trouble, random: &mut StdRng| {
@@ -96,7 +99,7 @@ fn plan_of_roles(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, 
 }
 
 /// Every other round the broker is killed; the other kinds take turns.
-fn plan(rounds: usize, random: &mut StdRng) -> Vec<(Trouble, Duration, Duration)> {
+fn plan(rounds: usize, random: &mut StdRng) -> Plan {
     let mut others = [Trouble::Freeze, Trouble::Mute, Trouble::BlockUp, Trouble::Cut, Trouble::BlockDown];
     others.shuffle(random);
     (0..rounds)
@@ -125,7 +128,7 @@ async fn nor_is_it_where_the_roles_share_a_mariadb() {
     played(Some(&server), plan_of_roles).await;
 }
 
-async fn played(server: Option<&Fresh>, plan: fn(usize, &mut StdRng) -> Vec<(Trouble, Duration, Duration)>) {
+async fn played(server: Option<&Fresh>, plan: fn(usize, &mut StdRng) -> Plan) {
     let asked = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let rounds = asked("SPICE_CHAOS_ROUNDS");
     let seed = asked("SPICE_CHAOS_SEED").unwrap_or_else(rand::random);

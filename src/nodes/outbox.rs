@@ -50,12 +50,13 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Drops the oldest notifications where there are too many, if there are.
-    fn bound(&mut self, lane: Lane) -> Option<()> {
-        metrics::gauge!("spice_nodes_outbox_waiting", "lane" => lane.as_str()).set(self.parcels.len() as f64);
-        let surplus = self.parcels.len().checked_sub(MAX_NOTIFICATIONS).filter(|surplus| *surplus > 0)?;
-        if lane != Lane::Notifications {
-            return None;
+    /// Drops the oldest notifications where there are too many; how many. `in_hand`: being sent, and not among them.
+    fn bound(&mut self, lane: Lane, in_hand: usize) -> usize {
+        let waiting = self.parcels.len();
+        metrics::gauge!("spice_nodes_outbox_waiting", "lane" => lane.as_str()).set((waiting + in_hand) as f64);
+        let surplus = waiting.saturating_sub(MAX_NOTIFICATIONS);
+        if lane != Lane::Notifications || surplus == 0 {
+            return 0;
         }
         // Nobody has listened for long. Trust does not depend on it, so the oldest go rather than the disk.
         self.sent = self.parcels.drain(..surplus).next_back().map(|parcel| parcel.id).max(self.sent);
@@ -67,7 +68,7 @@ impl Waiting {
                 "notifications were dropped: they come faster than they are taken, or nobody takes them; is Ceilometer listening on the exchange?"
             );
         }
-        Some(())
+        surplus
     }
 }
 
@@ -85,7 +86,10 @@ impl Sender {
             while let Ok(parcel) = parcels.try_recv() {
                 waiting.parcels.push_back(parcel);
             }
-            unforgotten = waiting.bound(self.lane).map_or(unforgotten, |()| FORGET_EVERY);
+            unforgotten += count(waiting.bound(self.lane, 0));
+            if unforgotten >= FORGET_EVERY {
+                self.forget(&mut waiting.sent, &mut unforgotten).await;
+            }
             let Some(parcel) = waiting.parcels.pop_front() else {
                 tokio::select! {
                     biased;
@@ -100,14 +104,12 @@ impl Sender {
                 }
                 continue;
             };
-            if self.deliver_while(&parcel, &mut waiting, &mut parcels, &mut stop).await.is_break() {
+            let stopping = self.deliver_while(&parcel, &mut waiting, &mut unforgotten, &mut parcels, &mut stop).await;
+            if stopping.is_break() {
                 break;
             }
             waiting.sent = Some(parcel.id).max(waiting.sent);
             unforgotten += 1;
-            if unforgotten >= FORGET_EVERY {
-                self.forget(&mut waiting.sent, &mut unforgotten).await;
-            }
         }
         self.forget(&mut waiting.sent, &mut unforgotten).await;
     }
@@ -117,6 +119,7 @@ impl Sender {
         &self,
         parcel: &Parcel,
         waiting: &mut Waiting,
+        unforgotten: &mut i64,
         parcels: &mut mpsc::UnboundedReceiver<Parcel>,
         stop: &mut watch::Receiver<bool>,
     ) -> ControlFlow<()> {
@@ -128,8 +131,10 @@ impl Sender {
                 () = &mut delivering => return ControlFlow::Continue(()),
                 Some(parcel) = parcels.recv() => {
                     waiting.parcels.push_back(parcel);
-                    // What goes is forgotten with the next that is sent.
-                    let _ = waiting.bound(self.lane);
+                    *unforgotten += count(waiting.bound(self.lane, 1));
+                    if *unforgotten >= FORGET_EVERY {
+                        self.forget(&mut waiting.sent, unforgotten).await;
+                    }
                 }
             }
         }
@@ -189,6 +194,14 @@ impl Sender {
     }
 }
 
+fn count(parcels: usize) -> i64 {
+    i64::try_from(parcels).unwrap_or(i64::MAX)
+}
+
 fn parse<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, RpcError> {
     serde_json::from_str(body).map_err(RpcError::internal)
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,8 +1,7 @@
 //! Nodes as they are held between changes: what is asked of all of them often, and the rest as compressed rows.
 //!
 //! What trust depends on is by far the most of a node, and needed only when something happens to that node. Held as values it takes some
-//! kilobytes in dozens of allocations; as its row, compressed against the row of another node, a few hundred bytes. Reading it back costs less than
-//! storing the change for which it is read.
+//! kilobytes in dozens of allocations; as its row, compressed against the row of another node, less than half of what is stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
 use crate::store::StoreError;
 use crate::trust::{Rules, loosens};
 
-/// How often Checks is asked for the policy; at first until there is one.
+/// How often Checks is asked for the policy; at first until there is one, and every node was judged by it.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After this long without a word readers take nobody as trusted, where no policy says otherwise.
 const DEFAULT_SILENCE_MS: i64 = 600_000;
@@ -91,8 +91,11 @@ pub async fn keep_asking(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
         crate::telemetry::health::turn();
         // Checks publishes when it starts; asking is for when that was lost.
-        let has_policy = nodes.world.lock().await.policy.is_some();
-        let pause = if has_policy { ASK_EVERY.1 } else { ASK_EVERY.0 };
+        let is_settled = {
+            let world = nodes.world.lock().await;
+            world.policy.is_some() && world.is_judged
+        };
+        let pause = if is_settled { ASK_EVERY.1 } else { ASK_EVERY.0 };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -264,7 +267,7 @@ impl Nodes {
 
     /// Judges every node by the policy in force; a restart does it as well. Some at a time, each with its own transaction: where most of a large
     /// cloud changes at once, one for all would take longer than the lease of the role lasts, which is renewed in the same database.
-    async fn judge_all(&self, world: &mut World, cause: &str) -> Result<(), StoreError> {
+    pub(super) async fn judge_all(&self, world: &mut World, cause: &str) -> Result<(), StoreError> {
         world.is_judged = false;
         let names: Vec<_> = world.nodes.keys().cloned().collect();
         let rules = world.rules.clone();

@@ -282,3 +282,12 @@ async fn more_than_a_group_is_recorded_in_several() {
     let runs: Vec<String> = (1..=runs).map(|run| format!("1-{run}")).collect();
     assert_eq!(lab.history().await.into_iter().map(|(run, ..)| run).collect::<Vec<_>>(), runs);
 }
+
+#[tokio::test]
+async fn a_revocation_judges_everybody_whom_a_lost_database_left_unjudged() {
+    let lab = lab().await;
+    lab.nodes.world.lock().await.is_judged = false;
+    lab.nodes.honour_revocations().await.unwrap();
+    let world = lab.nodes.world.lock().await;
+    assert!(world.is_judged && world.nodes.values().all(|kept| !kept.verdicts.is_empty()));
+}

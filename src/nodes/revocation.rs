@@ -67,6 +67,10 @@ impl Nodes {
         let mut world = self.world.lock().await;
         let graves = storage::tombstones(&self.database).await?;
         self.void_policy(&mut world, &revoked, &store).await?;
+        if !world.is_judged {
+            // The policy went, and the database with it before everybody was judged without it: nobody stays trusted by its word.
+            self.judge_all(&mut world, "a policy that counts no more").await?;
+        }
         let now = self.clock.now();
         let mut stage = Stage::default();
         let mut nodes = 0;

@@ -10,6 +10,7 @@
 //! | `provider` | the adapter's provider, and the truth about every node |
 //! | `reader` | the pool file as the Nova filter understands it |
 //! | `oracle` | what was seen from outside: results, acknowledgements, publications, policies, answers to administrators |
+//! | `boots` | which boots Nodes can have noticed |
 //! | `rules` | what must hold, given that |
 //! | `story` | how it begins, what the time brings, how it ends; told when it fails |
 //! | `fault` | what goes wrong, drawn from the seed |
@@ -18,6 +19,7 @@
 //! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. `SPICE_SIM_LOG=1` shows the log beside.
 //! Many, and the rules broken on purpose: `tools/bench sim`.
 
+mod boots;
 mod cluster;
 mod fault;
 mod life;

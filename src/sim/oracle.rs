@@ -148,31 +148,6 @@ impl Facts {
         self.words.get(&(view.epoch, view.version)).copied()
     }
 
-    /// The newest boot of a node that Nodes had noticed by `at`: some check had shown another one before.
-    pub(super) fn boot_noticed(&self, node: &str, at: Duration) -> u64 {
-        let since = self.nodes.get(node).map_or(Duration::ZERO, |fact| fact.registered_at);
-        let mut last: BTreeMap<&str, ((i64, i64), u64)> = BTreeMap::new();
-        let mut noticed = 0;
-        let plain = |stored: &&Stored| stored.is_plain && stored.node == node && stored.at < at && stored.asked > since;
-        for stored in self.stored.iter().filter(plain) {
-            let Some(boot) = stored.boot else { continue };
-            let (order, known) = last.entry(&stored.check).or_insert((stored.order, boot));
-            // What an older run shows late is taken for an earlier boot.
-            if stored.order > *order {
-                if *known < boot {
-                    noticed = noticed.max(boot);
-                }
-                (*order, *known) = (stored.order, boot);
-            }
-        }
-        noticed
-    }
-
-    /// The newest boot of a node that anything stored has shown.
-    pub(super) fn boot_stored(&self, node: &str) -> u64 {
-        self.stored.iter().filter(|stored| stored.node == node).filter_map(|stored| stored.boot).max().unwrap_or(0)
-    }
-
     /// Whether `stored` was made under the definition that Nodes required when it came.
     pub(super) fn was_required(&self, stored: &Stored) -> bool {
         let split = self.judged_by.partition_point(|(at, _)| *at <= stored.at);

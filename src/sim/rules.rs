@@ -298,6 +298,7 @@ fn is_proved(facts: &Facts, node: &str, fact: &NodeFact, word: Word, t: Duration
             && stored.asked > from.max(booted).max(fact.changed)
             && stored.at < word.as_of
             && stored.asked + TTL > t + MOMENT * 30
+            && !facts.is_overtaken_by_a_boot(stored)
             && !facts.stored.iter().any(|other| {
                 (&other.node, &other.check, other.order) == (&stored.node, &stored.check, stored.order)
                     && other.status != Status::Pass

@@ -23,6 +23,7 @@ from sim_mutations import MUTATIONS, SWITCH  # noqa: E402
 STORIES = "sim::tests::many_stories"
 TOLD = re.compile(r"^(\d+) stories of seeds .*$", re.MULTILINE)
 BROKEN = re.compile(r"^seed \d+: .*$", re.MULTILINE)
+FOUND = re.compile(r"^seed (\d+): RULE (\d+) BROKEN: ([^;\n]*)", re.MULTILINE)
 
 
 def verdict(holds):
@@ -86,14 +87,18 @@ def mutations(target, seeds, chosen):
         file.write(SWITCH)
     program = build(copy, target, [])
     caught = []
+    print(f"{'':4}  {'mutation':26} {'seed':>6} {'rule':>4}  the rule that is broken, and how it was noticed")
     for mutation in MUTATIONS:
         if chosen and mutation.name not in chosen:
             continue
         holds, said = tell(program, seeds, SPICE_SIM_BREAKS=mutation.name, SPICE_SIM_ENOUGH="1")
-        found = BROKEN.search(said)
-        caught.append(not holds)
-        words = found.group()[:120] if found else "not found"
-        print(f"{verdict(not holds)}  {mutation.name} ({mutation.what}) {words}", flush=True)
+        found = FOUND.search(said)
+        caught.append(found is not None and not holds)
+        seed, rule, how = found.groups() if found else ("-", "-", "not found")
+        print(
+            f"{verdict(caught[-1])}  {mutation.name:26} {seed:>6} {rule:>4}  {mutation.what} -> {how[:100]}", flush=True
+        )
+    print(f"{sum(caught)} of {len(caught)} found within seeds {seeds.start}..{seeds.stop}")
     shutil.rmtree(copy, ignore_errors=True)
     return all(caught)
 

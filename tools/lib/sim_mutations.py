@@ -271,11 +271,15 @@ MUTATIONS = [
         "older-policy",
         "Nodes goes back to an older policy.",
         (
-            ("nodes/policy.rs", "if policy.number < floor {", "if policy.number < floor && !BROKEN {"),
             (
                 "nodes/policy.rs",
-                "if (policy.number, policy.epoch) < (current.number, current.epoch) {",
-                "if (policy.number, policy.epoch) < (current.number, current.epoch) && !BROKEN {",
+                "known_epoch.filter(|epoch| policy.epoch < *epoch) {",
+                "known_epoch.filter(|epoch| policy.epoch < *epoch && !BROKEN) {",
+            ),
+            (
+                "nodes/policy.rs",
+                "_ => policy.number >= floor,\n        };",
+                "_ => policy.number >= floor || BROKEN,\n        };",
             ),
         ),
     ),

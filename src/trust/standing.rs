@@ -221,14 +221,13 @@ impl Standing {
             let needed = check.judgement.recover_after.max(1);
             self.ended.insert(check.name.clone(), Ended { distrust, at: now, needed, passes });
         }
-        self.spend_early(&check.name, state, ends);
+        self.spend_early(&check.name, ends);
         Some(ends)
     }
 
-    /// Spends the passes of `check` whose evidence is older than `end`, that of a hold-down.
-    pub(super) fn spend_early(&mut self, check: &CheckName, state: &CheckState, end: Timestamp) {
-        let early = state.passes.iter().map(|pass| pass.evidence_at).filter(|at| *at < end).max();
-        self.spend(check, Spent { evidence: early, run: None });
+    /// Spends the passes of `check` whose evidence is older than `end`, that of a hold-down; those as well that are still on their way.
+    pub(super) fn spend_early(&mut self, check: &CheckName, end: Timestamp) {
+        self.spend(check, Spent { evidence: Some(end.minus(Duration::from_millis(1))), run: None });
     }
 
     /// Makes it final that passes are expired or lie in the future; true where something changed.

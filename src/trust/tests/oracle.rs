@@ -33,6 +33,8 @@ struct OneCheck {
     forgiven: Option<RunOrder>,
     /// Passes that have been seen too old, or were made before a hold-down ended, by run.
     dead: std::collections::BTreeSet<RunOrder>,
+    /// The end of the last hold-down that is over: what was made before counts for nothing, whenever it comes.
+    held: i64,
 }
 
 #[derive(Debug, PartialEq, Clone, Copy)]
@@ -161,6 +163,10 @@ impl Oracle {
             for at in times.chain(one.bad.iter_mut().map(|bad| &mut bad.failed_at)).filter(|at| **at > now.0 + 30_000) {
                 *at = now.0;
             }
+            if one.held > now.0 + 30_000 {
+                one.held = 0;
+                one.dead.extend(one.runs(Outcome::Good));
+            }
         }
     }
 
@@ -197,6 +203,7 @@ impl Oracle {
                 one.bad = None;
                 let early: Vec<RunOrder> = good.iter().copied().filter(|run| when(one, *run) < ends).collect();
                 one.dead.extend(early);
+                one.held = one.held.max(ends);
             }
         }
         if self.quarantined || self.checks.values().any(|one| one.bad.is_some()) {
@@ -216,6 +223,7 @@ impl Oracle {
                 !one.dead.contains(&run)
                     && one.of(run).all(|a| {
                         a.definition == definition
+                            && evidence(&a.seen) >= one.held
                             && age_of(a) < check.ttl_ms
                             && self.released_at.is_none_or(|at| evidence(&a.seen) > at)
                             && (a.seen.reporter == Reporter::Checks || a.seen.result.boot.as_ref() == one.newest_boot())

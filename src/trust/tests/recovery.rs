@@ -101,6 +101,20 @@ fn the_end_of_the_hold_down_ends_distrust_but_time_alone_never_makes_trusted() {
 }
 
 #[test]
+fn a_pass_from_the_hold_down_counts_for_nothing_though_it_comes_after_its_end() {
+    let mut story = distrusted();
+    story.wait(9 * MINUTE).run(2, Pass);
+    story.wait(MINUTE - 1).is(Untrusted);
+    let asked_before = story.seen("a", 3, Pass);
+    story.wait(1).is(Unknown);
+    let asked_at_the_end = story.seen("a", 4, Pass);
+    story.take("a", &asked_before);
+    story.is(Unknown);
+    story.take("a", &asked_at_the_end);
+    story.is(Trusted);
+}
+
+#[test]
 fn time_alone_makes_nobody_trusted_when_the_check_that_distrusts_is_not_required_any_more() {
     let changes: [fn(&mut CheckPolicy); 3] = [
         |check| check.pools.clear(),

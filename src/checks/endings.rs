@@ -60,13 +60,11 @@ impl Batch {
 }
 
 impl Runs {
-    /// Starts the timers of batches that have none yet: new ones, and those of before a restart.
+    /// Starts the timers of batches that have none yet: new ones, and those of before a restart. Of these a time-out that was reported is
+    /// reported again at once: whether Nodes stored it may have been told to the process before, and their nodes are left out of all runs until then.
     pub fn watch(&mut self, now: Now) {
         for batch in self.batches.values_mut().filter(|batch| batch.ending.ends_at.is_none()) {
             batch.ending.ends_at = Some(now.monotonic + batch.deadline.since(now.utc).min(LONGEST));
-            if batch.timed_out {
-                batch.count_report(now.monotonic);
-            }
         }
     }
 

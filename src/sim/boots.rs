@@ -5,23 +5,40 @@ use std::time::Duration;
 
 use super::oracle::{Facts, Stored};
 
+/// What a check showed of a node's boot last.
+struct Shown {
+    order: (i64, i64),
+    boot: u64,
+    asked: Duration,
+    /// Up to which noticed boot its own changes were part of that.
+    explained: u64,
+}
+
 impl Facts {
-    /// The newest boot of a node that Nodes had noticed by `at`: some check had shown another one before.
+    /// The newest boot of a node that Nodes must have noticed by `at`: some check had shown another one before.
     pub(super) fn boot_noticed(&self, node: &str, at: Duration) -> u64 {
         let since = self.nodes.get(node).map_or(Duration::ZERO, |fact| fact.registered_at);
-        let mut last: BTreeMap<&str, ((i64, i64), u64)> = BTreeMap::new();
-        let mut noticed = 0;
+        let mut last: BTreeMap<&str, Shown> = BTreeMap::new();
+        let (mut noticed, mut noticed_at) = (0, None);
         let plain = |stored: &&Stored| stored.is_plain && stored.node == node && stored.at < at && stored.asked > since;
         for stored in self.stored.iter().filter(plain) {
             let Some(boot) = stored.boot else { continue };
-            let (order, known) = last.entry(&stored.check).or_insert((stored.order, boot));
+            let fresh = Shown { order: stored.order, boot, asked: stored.asked, explained: noticed };
+            let Some(known) = last.get_mut(stored.check.as_str()) else {
+                last.insert(&stored.check, Shown { explained: 0, ..fresh });
+                continue;
+            };
             // What an older run shows late is taken for an earlier boot.
-            if stored.order > *order {
-                if *known < boot {
-                    noticed = noticed.max(boot);
-                }
-                (*order, *known) = (stored.order, boot);
+            if stored.order <= known.order {
+                continue;
             }
+            // Of checks that show their boots in words of their own, one change that was noticed explains one of each other check.
+            let is_explained = noticed_at.is_some_and(|at| known.asked < at) && known.explained < noticed;
+            if known.boot < boot && !is_explained {
+                (noticed, noticed_at) = (noticed.max(boot), Some(stored.at));
+            }
+            let explained = if known.boot < boot { noticed } else { known.explained };
+            *known = Shown { explained, ..fresh };
         }
         noticed
     }

@@ -176,6 +176,8 @@ impl Oracle {
         let check = ticket["check"].as_str().unwrap_or_default().to_owned();
         let order = (ticket["epoch"].as_i64().unwrap_or(0), ticket["run"].as_i64().unwrap_or(0));
         let in_time = BEGINNING.plus(now()).0 < ticket["deadline"].as_i64().unwrap_or_default();
+        // Under a ticket that was issued by a clock far ahead nothing can be judged, even once that was set right.
+        let is_dated_well = ticket["issued_at"].as_i64().is_some_and(|at| at <= BEGINNING.plus(now()).0);
         for result in args["results"].as_array().into_iter().flatten() {
             let node = result["node"].as_str().unwrap_or_default().to_owned();
             let Ok(status) = serde_json::from_value::<Status>(result["status"].clone()) else { continue };
@@ -197,7 +199,8 @@ impl Oracle {
                 None => continue,
             };
             note(&format!("nodes acknowledges {status} of {node} by {check}, asked at {}", asked.as_secs()));
-            let is_plain = plain && (asked > facts.clock_wrong + Duration::from_secs(1) || !facts.clocks_step);
+            let is_plain =
+                plain && is_dated_well && (asked > facts.clock_wrong + Duration::from_secs(1) || !facts.clocks_step);
             let (check, at) = (check.clone(), now());
             let own_word = verdict.is_some_and(|verdict| verdict.self_reported);
             let stored =

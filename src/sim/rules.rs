@@ -133,7 +133,7 @@ fn forbidden(
         why.push(format!("{node} is in quarantine and trusted"));
     }
     for check in facts.checks.keys() {
-        why.extend(distrusted(facts, verdicts, node, fact, check, word));
+        why.extend(distrusted(facts, verdicts, node, fact, (check, taken), word));
     }
     if taken == Taken::Override {
         match fact.overridden {
@@ -230,7 +230,7 @@ fn distrusted(
     verdicts: &[Verdict],
     node: &str,
     fact: &NodeFact,
-    check: &str,
+    (check, taken): (&str, Taken),
     word: Word,
 ) -> Option<String> {
     let of_it = |verdict: &&Verdict| verdict.node == node && verdict.check == check && !verdict.self_reported;
@@ -268,7 +268,13 @@ fn distrusted(
     if since.len() < judged.recover_after {
         return Some(format!("{node} is trusted although {check} failed last, and {} passes are since", since.len()));
     }
-    let held = !facts.clocks_step && judged.exists && since.iter().all(|pass| pass.asked < last.asked + HOLD_DOWN);
+    let ends = last.asked + HOLD_DOWN;
+    let held = match taken {
+        // The passes of the hold-down end distrust with it; without another the node is unknown, and that an override may cover.
+        Taken::Override => word.as_of < ends,
+        _ => since.iter().all(|pass| pass.asked < ends),
+    };
+    let held = held && !facts.clocks_step && judged.exists;
     held.then(|| format!("{node} is trusted although the hold-down of {check} is not over"))
 }
 

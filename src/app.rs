@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::leader::{Led, Phase};
+use crate::app::led::Who;
 use crate::app::needs::Vitals;
 use crate::bus::{Bus, Transport};
 use crate::clock::{Clock, SystemClock};
@@ -113,6 +114,8 @@ impl App {
     ) -> anyhow::Result<()> {
         use anyhow::Context;
         let server = host_name();
+        let leads = roles.iter().any(|role| matches!(role, Role::Nodes | Role::Checks));
+        let who = if leads { Who::here(&server, &settings.state_dir) } else { Who::nameless(&server) };
         let mut identities = Vec::new();
         let mut identity = |name: &str| -> anyhow::Result<Arc<Identity>> {
             let path = settings.security.key_dir.join(format!("{name}.pem"));
@@ -129,15 +132,14 @@ impl App {
                     let notifications = self.transports.bus(settings, Transport::Notifications)?;
                     let database = self.database(settings, crate::config::Role::Nodes, "nodes").await?;
                     let vitals = self.vitals("nodes", &database);
-                    let role =
-                        led::nodes(settings, (bus, notifications), identity("nodes")?, database, &server, vitals);
+                    let role = led::nodes(settings, (bus, notifications), identity("nodes")?, database, &who, vitals);
                     self.running.push(Running::Led(role.await.context("starting role nodes")?));
                 }
                 Role::Checks => {
                     let bus = self.bus.clone();
                     let database = self.database(settings, crate::config::Role::Checks, "checks").await?;
                     let vitals = self.vitals("checks", &database);
-                    let role = led::checks(bus, identity("checks")?, database, &server, vitals);
+                    let role = led::checks(bus, identity("checks")?, database, &who, vitals);
                     self.running.push(Running::Led(role.await.context("starting role checks")?));
                 }
                 Role::Adapter => self.start_adapters(settings, sources, clock, &server, &mut identity).await?,

@@ -57,6 +57,8 @@
 //!   to the system although the thread that had it sleeps now.
 //! - **Nodes are kept as their rows, compressed** ([`nodes::kept`]), and read back when something happens to them. As values, what trust depends on
 //!   took several kilobytes a node; a hundred thousand of them are to fit, with all roles, into 300 MB.
+//! - **The lease of a process that certainly died on this machine is not waited for** ([`store::life`]): the kernel lets go of its lock. For all others
+//!   the lease decides, by the database's clock.
 //! - **What changes all nodes is stored some at a time** (another policy, a restart after a long silence, a revocation): the policy first, so that a
 //!   restart on the way judges the rest by it. In one transaction it would outlast the lease, which is renewed in the same database, and a large cloud
 //!   could not start.

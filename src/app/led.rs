@@ -1,5 +1,6 @@
 //! How the roles are started of which one process at a time is active.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use crate::nodes::notify::{Publisher, ResultVolume};
 use crate::rpc::Identity;
 use crate::store::Database;
 use crate::store::lease::{Candidate, Tenure};
+use crate::store::life::{self, Life};
 use crate::telemetry::health::RoleHealth;
 use crate::{checks, nodes};
 
@@ -21,11 +23,11 @@ pub async fn nodes(
     (bus, notification_bus): (Bus, Bus),
     identity: Arc<Identity>,
     database: Database,
-    server: &str,
+    who: &Who,
     vitals: Vitals,
 ) -> anyhow::Result<Led> {
-    let candidate = candidate("nodes", &identity, &database, server);
-    let (db, server, publisher) = (database.clone(), server.to_owned(), publisher(settings, server));
+    let candidate = candidate("nodes", &identity, &database, who);
+    let (db, server, publisher) = (database.clone(), who.server.clone(), publisher(settings, &who.server));
     let (heartbeat, history) = (settings.nodes.heartbeat_interval, settings.nodes.history);
     let start: Start = Box::new(move |tenure: Tenure, health: RoleHealth| {
         let options = nodes::Options {
@@ -51,11 +53,11 @@ pub async fn checks(
     bus: Bus,
     identity: Arc<Identity>,
     database: Database,
-    server: &str,
+    who: &Who,
     vitals: Vitals,
 ) -> anyhow::Result<Led> {
-    let candidate = candidate("checks", &identity, &database, server);
-    let (db, server) = (database.clone(), server.to_owned());
+    let candidate = candidate("checks", &identity, &database, who);
+    let (db, server) = (database.clone(), who.server.clone());
     let start: Start = Box::new(move |tenure: Tenure, health: RoleHealth| {
         let options = checks::Options {
             bus: bus.clone(),
@@ -71,11 +73,38 @@ pub async fn checks(
     Led::begin(vitals, candidate, database, start).await
 }
 
-/// Two processes on one host, or two lives of one, are not the same.
-fn candidate(role: &'static str, identity: &Identity, database: &Database, server: &str) -> Candidate {
-    let life = uuid::Uuid::new_v4().simple().to_string();
-    let holder = format!("{server}:{}:{}", std::process::id(), &life[..8]);
-    Candidate::new(role, holder, database.clone(), identity.clock.clone())
+fn candidate(role: &'static str, identity: &Identity, database: &Database, who: &Who) -> Candidate {
+    let holder = life::holder(&who.server, &uuid::Uuid::new_v4().simple().to_string());
+    let candidate = Candidate::new(role, holder, database.clone(), identity.clock.clone());
+    match &who.life {
+        Some(life) => candidate.living(Arc::clone(life)),
+        None => candidate,
+    }
+}
+
+/// The process that wants to lead roles.
+pub struct Who {
+    /// How it is called on the bus.
+    pub server: String,
+    life: Option<Arc<Life>>,
+}
+
+impl Who {
+    /// This process, called `server`; in `state_dir` others of this machine see whether it lives.
+    #[must_use]
+    pub fn here(server: &str, state_dir: &Path) -> Self {
+        let life = Life::begin(&state_dir.join("lives"), server);
+        let life = life.inspect_err(|error| {
+            tracing::warn!(%error, folder = %state_dir.join("lives").display(), "after a crash of this process the lease of its roles has to run out");
+        });
+        Self { server: server.to_owned(), life: life.ok().map(Arc::new) }
+    }
+
+    /// A process that leads nothing.
+    #[must_use]
+    pub fn nameless(server: &str) -> Self {
+        Self { server: server.to_owned(), life: None }
+    }
 }
 
 fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {

@@ -12,6 +12,7 @@ use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::store::life::Life;
 use crate::store::{Database, Guard, Kind, StoreError, dated, settled};
 
 /// How long a lease lasts without being renewed.
@@ -269,6 +270,8 @@ pub struct Candidate {
     holder: String,
     database: Database,
     clock: Arc<dyn Clock>,
+    /// This process, where others of this machine can be told dead from it.
+    life: Option<Arc<Life>>,
     /// What was seen last, and since when it has been so.
     last: Option<(Seen, Duration)>,
 }
@@ -277,7 +280,15 @@ impl Candidate {
     /// For `role`, as `holder`, which no other process calls itself.
     #[must_use]
     pub fn new(role: &'static str, holder: String, database: Database, clock: Arc<dyn Clock>) -> Self {
-        Self { role, holder, database, clock, last: None }
+        Self { role, holder, database, clock, life: None, last: None }
+    }
+
+    /// The same, which does not wait for the lease of a process that `life` knows is dead; its holder is that life.
+    #[must_use]
+    pub fn living(mut self, life: Arc<Life>) -> Self {
+        life.holder().clone_into(&mut self.holder);
+        self.life = Some(life);
+        self
     }
 
     /// Who was seen active last.
@@ -286,7 +297,7 @@ impl Candidate {
         self.last.as_ref().map(|(seen, _)| seen)
     }
 
-    /// Takes the role if nobody has it. A lease that has not been renewed for as long as it lasts is over whatever the database's clock says, so a clock
+    /// Takes the role if nobody has it, or who has it is certainly dead. A lease that has not been renewed for as long as it lasts is over whatever the database's clock says, so a clock
     /// that was set back keeps nobody waiting.
     ///
     /// # Errors
@@ -299,7 +310,11 @@ impl Candidate {
             _ => now,
         };
         let is_silent = now.saturating_sub(since) > LEASE;
-        let (may_take, expires_at, seen_epoch) = (seen.is_over || is_silent, seen.expires_at, seen.epoch);
+        let is_dead = !seen.is_over && self.life.as_ref().is_some_and(|life| life.is_dead(&seen.holder));
+        if is_dead {
+            tracing::info!(role = self.role, died = seen.holder, epoch = seen.epoch, "who was active has died");
+        }
+        let (may_take, expires_at, seen_epoch) = (seen.is_over || is_silent || is_dead, seen.expires_at, seen.epoch);
         self.last = Some((seen, since));
         if !may_take {
             return Ok(None);

@@ -172,3 +172,24 @@ async fn who_resigns_may_answer_and_is_followed_by_a_higher_epoch() {
     let refused = tenure.resign(&db_a, epoch, "once more").await;
     assert!(matches!(refused, Err(StoreError::LeaseLost)), "{refused:?}");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_the_lease_of_who_died_on_this_machine() {
+    let Two { a: (_, a), b: (_, b), _folder: folder, .. } = two().await;
+    let lives = folder.path().join("lives");
+    let begin = || Arc::new(Life::begin(&lives, "controller-1").unwrap());
+    let (dying, waiting) = (begin(), begin());
+    let (mut a, mut b) = (a.living(Arc::clone(&dying)), b.living(waiting));
+    let first = a.attempt().await.unwrap().unwrap();
+    assert!(b.attempt().await.unwrap().is_none(), "it lives");
+    assert_eq!(b.seen().unwrap().holder, dying.holder());
+    // The kernel lets go of its lock and leaves the file, as after a SIGKILL.
+    let file = std::fs::read_dir(&lives).unwrap().map(|entry| entry.unwrap().path());
+    let file =
+        file.filter(|path| dying.holder().ends_with(path.file_stem().unwrap().to_str().unwrap())).last().unwrap();
+    let text = std::fs::read(&file).unwrap();
+    drop((a, dying));
+    std::fs::write(&file, text).unwrap();
+    let second = b.attempt().await.unwrap().expect("it died");
+    assert!(second.epoch() > first.epoch());
+}

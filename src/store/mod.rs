@@ -13,6 +13,7 @@ mod examine;
 mod health;
 mod kind;
 pub mod lease;
+pub mod life;
 mod probe;
 mod schema;
 mod settled;

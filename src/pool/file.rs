@@ -1,6 +1,6 @@
 //! The pool file and `pool.alive`, format 1, as `plugins/nova/POOLFILE.md` describes them; the reader is the Nova filter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::clock::Timestamp;
 use crate::names::{DeploymentId, NodeName, PoolName};
-use crate::protocol::{Level, Mode, PoolState};
+use crate::protocol::{Level, MemberState, Mode, PoolState};
 use crate::security::keys::sha256;
 
 /// The format written.
@@ -63,10 +63,12 @@ impl Moment {
 }
 
 /// The folder with both files.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PoolFolder {
     folder: PathBuf,
     deployment: DeploymentId,
+    /// What was written last.
+    text: Vec<u8>,
 }
 
 impl PoolFolder {
@@ -76,7 +78,7 @@ impl PoolFolder {
     /// When it cannot be made.
     pub fn open(folder: &Path, deployment: DeploymentId) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
-        Ok(Self { folder: folder.to_owned(), deployment })
+        Ok(Self { folder: folder.to_owned(), deployment, text: Vec::new() })
     }
 
     /// The epoch of the file left by an earlier life of this cache, and when it was written, if there is one that can be
@@ -108,12 +110,13 @@ impl PoolFolder {
     /// # Errors
     /// When it cannot be written; the old file stays.
     pub fn write_pool(
-        &self,
+        &mut self,
         version: (i64, i64),
         pools: &BTreeMap<PoolName, PoolState>,
         at: &Moment,
     ) -> io::Result<()> {
-        self.replace("pool", &pool_text(&self.deployment, version, pools, at))
+        pool_text(&mut self.text, &self.deployment, version, pools, at);
+        self.replace("pool", &self.text)
     }
 
     /// Replaces `pool.alive`.
@@ -152,14 +155,17 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Everything after the seal.
+/// Everything after the seal, into `text`, whose room is used again: of a large cloud it is megabytes, every few seconds.
 fn pool_text(
+    text: &mut Vec<u8>,
     deployment: &DeploymentId,
     version: (i64, i64),
     pools: &BTreeMap<PoolName, PoolState>,
     at: &Moment,
-) -> Vec<u8> {
-    let nodes: BTreeSet<&NodeName> = pools.values().flat_map(|pool| pool.members.keys()).collect();
+) {
+    let mut nodes: Vec<&NodeName> = pools.values().flat_map(|pool| pool.members.keys()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
     let listed: Vec<_> = pools
         .iter()
         .map(|(name, pool)| json!({ "name": name, "mode": mode(pool.mode), "max_silence_ms": pool.max_silence_ms }))
@@ -174,7 +180,8 @@ fn pool_text(
         "nodes": nodes.len(),
         "pools": listed,
     });
-    let mut text = format!("{header}\n").into_bytes();
+    text.clear();
+    text.extend_from_slice(format!("{header}\n").as_bytes());
     for (index, node) in nodes.iter().enumerate() {
         if index > 0 {
             text.push(b' ');
@@ -183,26 +190,34 @@ fn pool_text(
     }
     text.push(b'\n');
     for pool in pools.values() {
-        let mut expiries = Vec::with_capacity(nodes.len() * 16);
-        for node in &nodes {
+        let levels = text.len();
+        text.resize(levels + nodes.len(), b'-');
+        text.push(b'\n');
+        for (index, node) in nodes.iter().enumerate() {
             let member = pool.members.get(*node);
-            let trusted = member.filter(|member| member.level == Level::Trusted);
-            text.push(match member.map(|member| (member.level, member.overridden)) {
-                Some((Level::Trusted, false)) => b't',
-                Some((Level::Trusted, true)) => b'o',
-                Some((Level::Untrusted, _)) => b'u',
-                _ => b'-',
-            });
-            match trusted {
-                Some(member) => expiries.extend_from_slice(format!("{:016x}", member.expires_at.0.max(0)).as_bytes()),
-                None => expiries.extend_from_slice(NO_EXPIRY.as_bytes()),
+            if let Some(MemberState { level, overridden, .. }) = member {
+                text[levels + index] = match (level, overridden) {
+                    (Level::Trusted, false) => b't',
+                    (Level::Trusted, true) => b'o',
+                    (Level::Untrusted, _) => b'u',
+                    _ => b'-',
+                };
+            }
+            match member.filter(|member| member.level == Level::Trusted) {
+                Some(member) => text.extend_from_slice(&hexadecimal(member.expires_at.0.max(0))),
+                None => text.extend_from_slice(NO_EXPIRY.as_bytes()),
             }
         }
         text.push(b'\n');
-        text.append(&mut expiries);
-        text.push(b'\n');
     }
-    text
+}
+
+/// Sixteen digits.
+fn hexadecimal(number: i64) -> [u8; 16] {
+    let mut digits = [b'0'; 16];
+    // Always as long as needed.
+    let _ = hex::encode_to_slice(number.to_be_bytes(), &mut digits);
+    digits
 }
 
 fn mode(mode: Mode) -> &'static str {
@@ -218,7 +233,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::protocol::MemberState;
 
     fn moment(utc: i64, boottime: u64) -> Moment {
         Moment { utc: Timestamp(utc), boottime: Duration::from_millis(boottime), boot_id: "b".to_owned() }
@@ -235,7 +249,8 @@ mod tests {
         ]);
         let pool = PoolState { mode: Mode::Enforce, max_silence_ms: 600_000, members };
         let pools = BTreeMap::from([(PoolName::new("default").unwrap(), pool)]);
-        let text = pool_text(&DeploymentId::new("cloud-1").unwrap(), (7, 8), &pools, &moment(5000, 100));
+        let mut text = b"what was written last".to_vec();
+        pool_text(&mut text, &DeploymentId::new("cloud-1").unwrap(), (7, 8), &pools, &moment(5000, 100));
         let text = String::from_utf8(text).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);
@@ -268,7 +283,7 @@ mod tests {
     fn a_file_is_replaced_whole_and_its_epoch_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let deployment = DeploymentId::new("cloud-1").unwrap();
-        let files = PoolFolder::open(&folder.path().join("spice"), deployment.clone()).unwrap();
+        let mut files = PoolFolder::open(&folder.path().join("spice"), deployment.clone()).unwrap();
         assert_eq!(files.last_epoch(), None);
         files.write_pool((7, 1), &BTreeMap::new(), &moment(1, 1)).unwrap();
         files.write_pool((9, 2), &BTreeMap::new(), &moment(1, 1)).unwrap();

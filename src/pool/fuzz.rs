@@ -207,7 +207,7 @@ fn content_that_nodes_itself_got_wrong_never_breaks_a_cache() {
 #[test]
 fn a_pool_file_left_behind_is_read_or_ignored() {
     let folder = tempfile::tempdir().unwrap();
-    let files = PoolFolder::open(folder.path(), "test".parse().unwrap()).unwrap();
+    let mut files = PoolFolder::open(folder.path(), "test".parse().unwrap()).unwrap();
     files.write_pool((7, 1), &pools(), &Moment::now(Peer::said_at()).unwrap()).unwrap();
     let path = folder.path().join("pool");
     let good = std::fs::read(&path).unwrap();

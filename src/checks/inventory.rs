@@ -1,5 +1,6 @@
 //! The list of nodes checks are aimed at, kept as Nodes has it. What is known stays when Nodes does not answer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
 use crate::checks::planner::Inventory;
+use crate::names::NodeName;
+use crate::protocol::Traits;
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 
@@ -20,9 +23,38 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Answer {
     version: i64,
     #[serde(default)]
-    nodes: Option<Inventory>,
+    nodes: Option<BTreeMap<NodeName, Traits>>,
     #[serde(default)]
     more: bool,
+}
+
+/// Pages of the list, put together.
+#[derive(Default)]
+struct Listed {
+    nodes: Vec<(NodeName, Arc<Traits>)>,
+    /// What several nodes have in common is kept once.
+    known: BTreeSet<Arc<Traits>>,
+}
+
+impl Listed {
+    fn add(&mut self, page: BTreeMap<NodeName, Traits>) {
+        for (name, traits) in page {
+            let traits = self.known.get(&traits).cloned().unwrap_or_else(|| {
+                let traits = Arc::new(traits);
+                self.known.insert(Arc::clone(&traits));
+                traits
+            });
+            self.nodes.push((name, traits));
+        }
+    }
+
+    fn last(&self) -> Option<&NodeName> {
+        self.nodes.last().map(|(name, _)| name)
+    }
+
+    fn whole(self) -> Inventory {
+        self.nodes.into_iter().collect()
+    }
 }
 
 /// How often it is begun anew where the list changes while its pages are fetched; then it is tried again later.
@@ -78,19 +110,20 @@ impl Checks {
     /// All pages of one version, or only its number where it is `known`; `None` where it changed in between.
     async fn fetch_pages(&self, known: Option<i64>) -> Result<Option<(i64, Option<Inventory>)>, RpcError> {
         let first = self.fetch_page(json!({ "known_version": known })).await?;
-        let Some(mut nodes) = first.nodes else { return Ok(Some((first.version, None))) };
+        let Some(nodes) = first.nodes else { return Ok(Some((first.version, None))) };
+        let mut listed = Listed::default();
+        listed.add(nodes);
         let mut more = first.more;
         while more {
-            let after = nodes.last_key_value().map(|(name, _)| name.clone());
-            let page = self.fetch_page(json!({ "after": after })).await?;
+            let page = self.fetch_page(json!({ "after": listed.last() })).await?;
             let Some(further) = page.nodes.filter(|further| page.version == first.version && !further.is_empty())
             else {
                 return Ok(None);
             };
-            nodes.extend(further);
+            listed.add(further);
             more = page.more;
         }
-        Ok(Some((first.version, Some(nodes))))
+        Ok(Some((first.version, Some(listed.whole()))))
     }
 
     async fn fetch_page(&self, args: Value) -> Result<Answer, RpcError> {

@@ -5,6 +5,7 @@
 //! found in time of day; intervals and splay run on monotonic time, so that a clock step neither storms nor freezes them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checks::definition::Check;
@@ -20,7 +21,7 @@ use crate::names::{CheckName, NodeName};
 use crate::protocol::targets::{TargetMatcher, Traits};
 
 /// The nodes a check can be aimed at, with what targets can ask for.
-pub type Inventory = BTreeMap<NodeName, Traits>;
+pub type Inventory = BTreeMap<NodeName, Arc<Traits>>;
 
 /// The two times of one moment.
 #[derive(Debug, Clone, Copy)]
@@ -261,6 +262,8 @@ impl Plan {
             .map(|(node, _)| (slot_at + beat(schedule::splay(&check.name, node, window)), node.clone()))
             .collect();
         placed.sort();
+        // Of a large cloud it is megabytes for each check, for as long as the slot is spread.
+        placed.shrink_to_fit();
         self.pending = placed.into();
     }
 

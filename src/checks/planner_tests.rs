@@ -45,7 +45,7 @@ fn registry(checks: &[(&str, serde_json::Value)]) -> Registry {
 }
 
 fn inventory(count: usize) -> Inventory {
-    (0..count).map(|n| (NodeName::new(&format!("node-{n}")).unwrap(), Traits::default())).collect()
+    (0..count).map(|n| (NodeName::new(&format!("node-{n}")).unwrap(), Arc::default())).collect()
 }
 
 fn planner(registry: &Registry) -> Planner {

@@ -11,7 +11,7 @@ use crate::text::display_safe_to;
 use super::policy::Targets;
 
 /// Where Nova has a node. Filled by hand, or from Nova.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Placement {
     /// The host aggregates it is in.
@@ -31,7 +31,7 @@ impl Placement {
 }
 
 /// What targets can ask for of a node, beside its name.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Traits {
     /// Its labels.

@@ -14,10 +14,10 @@ use super::{Kind, StoreError};
 const READERS: u32 = 3;
 /// Pages of 4 KiB in SQLite's log before a commit carries them over into the file: more than there should ever be, see [`super::checkpoint`].
 const SQLITE_CHECKPOINT_PAGES: u32 = 64_000;
-/// What SQLite's writer keeps of the file in memory, in KiB: the nodes of a cloud, so that they are not read again for every change.
-const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+/// What SQLite's writer keeps of the file in memory, in KiB: what one transaction touches. The rest the system keeps, for all connections together.
+const SQLITE_CACHE_KIB: u32 = 4 * 1024;
 /// What a reader keeps.
-const READER_CACHE_KIB: u32 = 2 * 1024;
+const READER_CACHE_KIB: u32 = 1024;
 /// The smallest packet that MariaDB must take, in bytes: its own default.
 const MIN_PACKET: i64 = 16 * 1024 * 1024;
 

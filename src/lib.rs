@@ -57,6 +57,8 @@
 //!   to the system although the thread that had it sleeps now.
 //! - **Nodes are kept as their rows, compressed** ([`nodes::kept`]), and read back when something happens to them. As values, what trust depends on
 //!   took several kilobytes a node; a hundred thousand of them are to fit, with all roles, into 300 MB.
+//! - **At a start nodes are judged while they are read** (`nodes::judging`): the database, the making of values and the rules each have a thread, and
+//!   each row is made a value once. Nothing is published before all are judged.
 //! - **The lease of a process that certainly died on this machine is not waited for** ([`store::life`]): the kernel lets go of its lock. For all others
 //!   the lease decides, by the database's clock.
 //! - **What changes all nodes is stored some at a time** (another policy, a restart after a long silence, a revocation): the policy first, so that a

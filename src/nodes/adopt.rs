@@ -92,7 +92,7 @@ impl Nodes {
         );
         // How far numbers had come counts no more.
         let floors = std::mem::take(&mut world.policy_floors);
-        let adopted = self.put_in_force(&mut world, Some((policy.clone(), stored)), rules, Some(&cause)).await;
+        let adopted = self.put_in_force(&mut world, Some((policy.clone(), stored)), rules, &cause).await;
         if adopted.is_err() && world.refused.is_some() {
             world.policy_floors = floors;
         }

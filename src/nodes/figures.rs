@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
-use crate::nodes::kept::Kept;
+use crate::nodes::kept::InPool;
 use crate::protocol::{Level, Status};
 use crate::telemetry::health;
-use crate::trust::{Reason, Rules, Verdict};
+use crate::trust::{Reason, Rules};
 
 /// How often nodes are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ struct OfPool {
 }
 
 impl OfPool {
-    fn add(&mut self, rules: &Rules, verdict: Option<&Verdict>, now: Timestamp) {
+    fn add(&mut self, rules: &Rules, verdict: Option<&InPool>, now: Timestamp) {
         let Some(verdict) = verdict else {
             self.unknown += 1;
             return;
@@ -56,7 +56,7 @@ impl OfPool {
             Level::Unknown => self.unknown += 1,
         }
         self.overridden += u64::from(verdict.overridden);
-        let Reason::AllPassed { first_to_expire, .. } = &verdict.reason else { return };
+        let Reason::AllPassed { first_to_expire, .. } = &*verdict.reason else { return };
         let Some(rule) = rules.check(first_to_expire) else { return };
         let ttl = Duration::from_millis(u64::try_from(rule.check.ttl_ms).unwrap_or(0));
         let evidence = verdict.expires_at.minus(ttl);
@@ -117,6 +117,7 @@ pub async fn keep(nodes: Arc<Nodes>, stop: CancellationToken) {
     loop {
         health::turn();
         nodes.count().await;
+        nodes.world.lock().await.pack();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -137,15 +138,15 @@ impl Nodes {
             }
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let part = world.nodes.range::<NodeName, _>((from, Bound::Unbounded)).take(AT_ONCE);
-            let mut last: Option<&Kept> = None;
-            for (_, entry) in part {
+            let mut last = None;
+            for (node, entry) in part {
                 for (pool, figures) in &mut found {
-                    figures.add(&world.rules, entry.verdicts.get(pool).map(AsRef::as_ref), now);
+                    figures.add(&world.rules, entry.in_pool(pool), now);
                 }
-                last = Some(entry);
+                last = Some(node);
             }
             let Some(last) = last else { break };
-            after = Some(last.name.clone());
+            after = Some(last.clone());
         }
         self.figures.replace(found, now);
     }
@@ -157,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::{CheckPolicy, Judgement, Policy, PoolPolicy, Targets};
+    use crate::trust::Verdict;
 
     const MINUTE: i64 = 60_000;
 
@@ -190,15 +192,15 @@ mod tests {
         .unwrap()
     }
 
-    fn trusted(expires_at: i64) -> Verdict {
-        Verdict {
+    fn trusted(expires_at: i64) -> InPool {
+        InPool::of(Verdict {
             level: Level::Trusted,
             expires_at: Timestamp(expires_at),
             reason: Reason::AllPassed { checks: 1, first_to_expire: "boot".parse().unwrap() },
             overridden: false,
             self_reported: false,
             next_change: None,
-        }
+        })
     }
 
     #[test]
@@ -223,7 +225,7 @@ mod tests {
             until: Timestamp(101 * MINUTE),
             covers: Box::new(Reason::NothingRequired),
         };
-        pool.add(&rules, Some(&Verdict { reason, overridden: true, ..trusted(101 * MINUTE) }), now);
+        pool.add(&rules, Some(&InPool { reason: Arc::new(reason), overridden: true, ..trusted(101 * MINUTE) }), now);
         let expected = OfPool { trusted: 1, unknown: 1, overridden: 1, ..OfPool::default() };
         assert_eq!(pool, expected);
     }

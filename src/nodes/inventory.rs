@@ -42,7 +42,7 @@ fn page<'a>(world: &'a World, after: Option<&NodeName>) -> (BTreeMap<&'a NodeNam
     let (mut nodes, mut bytes) = (BTreeMap::new(), 0);
     while bytes < PAGE {
         let Some((name, entry)) = rest.next() else { break };
-        let traits = Traits { labels: entry.labels.clone(), placement: entry.placement.clone() };
+        let traits = entry.traits();
         bytes += name.as_str().len() + size(&traits);
         nodes.insert(name, traits);
     }

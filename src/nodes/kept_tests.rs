@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::names::CheckName;
 use crate::nodes::storage::node_row;
-use crate::protocol::{NodeResult, RunOrder, Status};
+use crate::protocol::{NodeResult, Placement, RunOrder, Status};
 use crate::trust::{Observation, Reporter, Rules};
 
 const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -99,7 +99,7 @@ fn a_node_comes_back_as_it_was_put_away() {
     }
     for (entry, kept) in kept {
         assert_eq!(kept.next_change(), entry.next_change());
-        assert_eq!(kept.open().unwrap(), entry);
+        assert_eq!(kept.open(&entry.name).unwrap(), entry);
     }
 }
 
@@ -120,5 +120,5 @@ fn a_hundred_thousand_nodes_find_room() {
     }
     let count = 3 * ONE_FOR;
     println!("{} bytes a row, {} kept", rows / count, kept / count);
-    assert!(kept * 2 < rows, "{kept} of {rows}");
+    assert!(kept * 10 < rows, "{kept} of {rows}");
 }

@@ -2,7 +2,7 @@
 //!
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
-//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), [`timers`] what time alone changes, [`revocation`] what a stolen
+//! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), `judging` judges them all, [`timers`] what time alone changes, [`revocation`] what a stolen
 //! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`kept`] is how nodes are held between changes. [`rows`] are written while those after them are made,
 //! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others.
 
@@ -14,6 +14,7 @@ pub mod examine;
 pub mod figures;
 pub mod history;
 mod inventory;
+mod judging;
 pub mod kept;
 pub mod notify;
 pub mod outbox;
@@ -171,8 +172,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         readers_epoch: std::sync::atomic::AtomicI64::new(0),
         publisher,
         world: Mutex::new(World {
-            nodes: restored.nodes,
-            keeper: restored.keeper,
+            nodes: std::collections::BTreeMap::new(),
+            keeper: kept::Keeper::default(),
+            packed: 0,
             policy: None,
             refused: None,
             policy_floors: restored.policy_floors,

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::names::PoolName;
 use crate::nodes::Nodes;
 use crate::nodes::world::{Stage, World};
-use crate::protocol::{Level, Mode, Policy, PoolPolicy};
+use crate::protocol::{Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
@@ -22,9 +22,6 @@ use crate::trust::{Rules, loosens};
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After this long without a word readers take nobody as trusted, where no policy says otherwise.
 const DEFAULT_SILENCE_MS: i64 = 600_000;
-
-/// How many nodes are judged in one transaction where all are.
-const JUDGED_AT_ONCE: usize = 500;
 
 /// A policy as it was signed, and when it came: what a thief dated back came too late.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +158,7 @@ impl Nodes {
             }
         }
         let number = policy.number;
-        self.put_in_force(&mut world, Some((policy, stored)), rules, Some(&format!("policy {number}")))
+        self.put_in_force(&mut world, Some((policy, stored)), rules, &format!("policy {number}"))
             .await
             .map_err(RpcError::from)?;
         tracing::info!(number, "a new policy is in force");
@@ -172,11 +169,19 @@ impl Nodes {
     pub(super) async fn resume(&self, stored: Option<StoredPolicy>) -> Result<(), StoreError> {
         let mut world = self.world.lock().await;
         world.policy_floors = world.policy_floors.without(&Revocations::of(&self.identity.trust.current()));
-        let Some(stored) = stored else { return Ok(()) };
+        let Some(stored) = stored else { return self.load(&mut world, None).await };
         match self.read_policy(&stored) {
-            Ok((policy, rules)) => self.put_in_force(&mut world, Some((policy, stored)), rules, None).await,
+            Ok((policy, rules)) => {
+                world.policy_floors = learnt(&world.policy_floors, &policy, &stored);
+                (world.policy, world.rules) = (Some((policy, stored)), rules);
+                self.load(&mut world, Some("restart")).await?;
+                world.rebuild_pools();
+                self.say_heartbeat(&world);
+                Ok(())
+            }
             Err(error) => {
                 tracing::error!(%error, "the stored policy is not believed; no node is trusted until Checks sends one");
+                self.load(&mut world, None).await?;
                 self.drop_policy(&mut world, &format!("restart: {}", error.message)).await
             }
         }
@@ -203,7 +208,7 @@ impl Nodes {
             max_silence_ms: DEFAULT_SILENCE_MS,
             accept_self_report: false,
         };
-        let judged = world.nodes.values().flat_map(|entry| entry.verdicts.keys());
+        let judged = world.nodes.values().flat_map(|entry| entry.pools().map(|(pool, _)| pool));
         let names: std::collections::BTreeSet<PoolName> = judged.chain(world.rules.pools().keys()).cloned().collect();
         let nothing = Policy {
             deployment: self.identity.deployment.clone(),
@@ -215,7 +220,7 @@ impl Nodes {
         };
         // Without a check there is no target that could be wrong.
         let rules = Rules::new(&nothing).unwrap_or_default();
-        self.put_in_force(world, None, rules, Some(cause)).await?;
+        self.put_in_force(world, None, rules, cause).await?;
         self.policy_wanted.notify_one();
         Ok(())
     }
@@ -228,77 +233,38 @@ impl Nodes {
         Ok(())
     }
 
-    /// Judges every node by `rules`; `cause` is absent at a restart, when nothing of it is new.
+    /// Judges every node by `rules`.
     pub(super) async fn put_in_force(
         &self,
         world: &mut World,
         policy: Option<(Policy, StoredPolicy)>,
         rules: Rules,
-        cause: Option<&str>,
+        cause: &str,
     ) -> Result<(), StoreError> {
         let floors = match &policy {
             Some((policy, stored)) => learnt(&world.policy_floors, policy, stored),
             None => world.policy_floors.clone(),
         };
-        let same_pools = world.rules.pools() == rules.pools() && cause.is_some();
+        let same_pools = world.rules.pools() == rules.pools();
         let stored = policy.as_ref().map(|(_, stored)| stored.clone());
         let before = (std::mem::replace(&mut world.policy, policy), std::mem::replace(&mut world.rules, rules));
-        if cause.is_some() {
-            let change = PolicyChange { policy: stored, floors: floors.clone() };
-            let stage = Stage { policy: Some(change), ..Stage::default() };
-            if let Err(error) = self.commit(world, stage).await {
-                (world.policy, world.rules) = before;
-                return Err(error);
-            }
+        let change = PolicyChange { policy: stored, floors: floors.clone() };
+        let stage = Stage { policy: Some(change), ..Stage::default() };
+        if let Err(error) = self.commit(world, stage).await {
+            (world.policy, world.rules) = before;
+            return Err(error);
         }
         world.policy_floors = floors;
         world.refused = None;
         if !same_pools {
             world.rebuild_pools();
         }
-        self.judge_all(world, cause.unwrap_or("restart")).await?;
+        self.judge_all(world, cause).await?;
         if !same_pools {
             // Other pools or modes: no delta can say that. Caches see another digest and take a snapshot.
             world.version += 1;
             self.say_heartbeat(world);
         }
-        Ok(())
-    }
-
-    /// Judges every node by the policy in force; a restart does it as well. Some at a time, each with its own transaction: where most of a large
-    /// cloud changes at once, one for all would take longer than the lease of the role lasts, which is renewed in the same database.
-    pub(super) async fn judge_all(&self, world: &mut World, cause: &str) -> Result<(), StoreError> {
-        world.is_judged = false;
-        let names: Vec<_> = world.nodes.keys().cloned().collect();
-        let rules = world.rules.clone();
-        for names in names.chunks(JUDGED_AT_ONCE) {
-            let now = self.clock.now();
-            let (mut stage, mut retargeted) = (Stage::default(), Vec::new());
-            for name in names {
-                let Some(mut as_it_was) = world.open(name) else { continue };
-                as_it_was.targeting = rules.targeting(&as_it_was.name, &as_it_was.labels, &as_it_was.placement);
-                let entry = stage.touched.entry(name.clone()).or_insert_with(|| as_it_was.clone());
-                let verdicts = std::mem::take(&mut entry.verdicts).into_iter();
-                let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    verdicts.partition(|(pool, _)| rules.pools().contains_key(pool));
-                entry.verdicts = kept;
-                world.review(&mut stage, &rules, name, cause, now);
-                for (pool, verdict) in gone.into_iter().filter(|(_, verdict)| verdict.level != Level::Unknown) {
-                    stage.end_in_pool(name, pool, verdict.level, cause, now);
-                }
-                // Most nodes are judged as before; only the others are written.
-                if stage.touched.get(name) == Some(&as_it_was) {
-                    stage.touched.remove(name);
-                    retargeted.push((name.clone(), world.keeper.shared(&as_it_was.targeting)));
-                }
-            }
-            if !stage.touched.is_empty() {
-                self.commit(world, stage).await?;
-            }
-            world.retarget(retargeted);
-            tokio::task::yield_now().await;
-        }
-        world.is_judged = true;
         Ok(())
     }
 }

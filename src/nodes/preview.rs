@@ -49,9 +49,9 @@ impl Nodes {
         loop {
             let some = self.some_nodes(follows, after.as_ref()).await?;
             let Some(last) = some.last() else { break };
-            after = Some(last.name.clone());
+            after = Some(last.0.clone());
             judged += some.len();
-            for entry in some.iter().filter_map(Kept::open) {
+            for entry in some.iter().filter_map(|(name, kept)| kept.open(name)) {
                 changes.note(&entry, (&old, &new), now);
             }
             tokio::task::yield_now().await;
@@ -60,7 +60,7 @@ impl Nodes {
     }
 
     /// The next nodes by name, as long as the policy in force stays the one with this number.
-    async fn some_nodes(&self, number: i64, after: Option<&NodeName>) -> Result<Vec<Kept>, RpcError> {
+    async fn some_nodes(&self, number: i64, after: Option<&NodeName>) -> Result<Vec<(NodeName, Kept)>, RpcError> {
         let world = self.world.lock().await;
         if world.rules.number() != number {
             return Err(RpcError::conflict(format!(
@@ -70,7 +70,7 @@ impl Nodes {
         }
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let some = world.nodes.range::<NodeName, _>((start, Bound::Unbounded)).take(AT_ONCE);
-        Ok(some.map(|(_, entry)| entry.clone()).collect())
+        Ok(some.map(|(name, kept)| (name.clone(), kept.clone())).collect())
     }
 }
 

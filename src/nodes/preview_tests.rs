@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::nodes::recorder::tests::{Lab, lab, node};
+use crate::nodes::recorder::tests::{Lab, lab, node, put};
 use crate::nodes::world::tests::rules;
 use crate::protocol::{Requirement, Status};
 use crate::rpc::Kind;
@@ -110,7 +110,7 @@ async fn others_have_the_world_while_many_nodes_are_judged() {
         let like = world.open(&node(0)).unwrap();
         for index in 0..20 * AT_ONCE {
             let name = node(index);
-            world.keep(Entry { name, trust: NodeTrust::new("identity"), ..like.clone() });
+            put(&mut world, Entry { name, trust: NodeTrust::new("identity"), ..like.clone() });
         }
     }
     let judging = previewed(&lab, candidate(|_| ()));

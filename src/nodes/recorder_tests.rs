@@ -11,7 +11,7 @@ use crate::bus::{Bus, BusOptions};
 use crate::clock::{Clock, VirtualClock};
 use crate::nodes::entry::Entry;
 use crate::nodes::history;
-use crate::nodes::kept::Kept;
+use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::storage::Parcel;
 use crate::nodes::world::tests::{START, rules};
 use crate::protocol::digest::PoolsDigest;
@@ -52,6 +52,12 @@ pub(in crate::nodes) fn node(index: usize) -> NodeName {
     format!("n{index}").parse().unwrap()
 }
 
+/// Puts a node in, in whatever way it came.
+pub(in crate::nodes) fn put(world: &mut World, entry: Entry) {
+    let row = Packed::of(&storage::node_row(&entry).1, world.keeper.like());
+    world.put(entry, row);
+}
+
 pub(in crate::nodes) async fn lab() -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let database =
@@ -77,7 +83,8 @@ pub(in crate::nodes) async fn lab() -> Lab {
     });
     let mut world = World {
         nodes: BTreeMap::new(),
-        keeper: restored.keeper,
+        keeper: Keeper::default(),
+        packed: 0,
         policy: None,
         refused: None,
         policy_floors: restored.policy_floors,
@@ -92,7 +99,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         last_outbox: 0,
         record_head: restored.record_head,
     };
-    known.for_each(|entry| world.keep(entry));
+    known.for_each(|entry| put(&mut world, entry));
     world.rebuild_pools();
     let nodes = Arc::new(Nodes {
         rpc: RpcClient::new(bus, identity.clone()),
@@ -184,7 +191,7 @@ impl Lab {
         rows.into_iter().map(|row| (row.run, row.node, row.status)).collect()
     }
 
-    async fn change(&self, statement: &'static str) {
+    pub(in crate::nodes) async fn change(&self, statement: &'static str) {
         let mut changes = self.database.begin().await.unwrap();
         changes.execute(statement, &[]).await.unwrap();
         changes.commit().await.unwrap();
@@ -209,7 +216,7 @@ async fn batches_that_wait_together_are_stored_in_their_order_and_published_once
     assert_eq!(lab.history().await, expected.map(|(run, index, status)| (run.to_owned(), node(index), status)));
     let world = lab.nodes.world.lock().await;
     assert_eq!(world.version, 2, "one delta");
-    let verdict = world.nodes[&node(0)].verdicts.values().next().unwrap();
+    let verdict = world.nodes[&node(0)].pools().next().unwrap().1;
     assert_eq!(verdict.level, Level::Trusted, "the later run's pass came after the earlier run's failure");
     drop(world);
     let record = storage::record_of(&lab.database, &node(0), lab.clock.now(), 10).await.unwrap();
@@ -289,5 +296,5 @@ async fn a_revocation_judges_everybody_whom_a_lost_database_left_unjudged() {
     lab.nodes.world.lock().await.is_judged = false;
     lab.nodes.honour_revocations().await.unwrap();
     let world = lab.nodes.world.lock().await;
-    assert!(world.is_judged && world.nodes.values().all(|kept| !kept.verdicts.is_empty()));
+    assert!(world.is_judged && world.nodes.values().all(|kept| kept.pools().count() == 1));
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::nodes::Nodes;
-use crate::nodes::kept::Kept;
 use crate::nodes::record::What;
 use crate::nodes::storage;
 use crate::nodes::world::{Stage, World, new_entry};
@@ -80,7 +79,8 @@ impl Nodes {
                 nodes += stage.touched.len();
                 self.commit(&mut world, std::mem::take(&mut stage)).await?;
             }
-            let trust = world.nodes.get(&name).and_then(Kept::trust).filter(|trust| trust.leans_on(&revoked));
+            let trust =
+                world.nodes.get(&name).and_then(|kept| kept.trust(&name)).filter(|trust| trust.leans_on(&revoked));
             let Some(mut trust) = trust else { continue };
             let voided = trust.void(&revoked);
             if voided.is_empty() {

@@ -1,23 +1,16 @@
 //! Nodes' rows.
 
-use std::collections::BTreeMap;
-
 use sqlx::Row;
 
 use crate::clock::Timestamp;
 use crate::names::NodeName;
 use crate::nodes::entry::{Entry, Tombstone};
-use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyFloors, StoredPolicy};
 use crate::nodes::record::{BEGINNING, RecordEntry, hash};
 use crate::store::{Changes, Database, StoreError, settled, to_body};
 
-/// What a restart finds.
+/// What a restart finds, beside the nodes.
 pub struct Restored {
-    /// All nodes.
-    pub nodes: BTreeMap<NodeName, Kept>,
-    /// What they are kept with.
-    pub keeper: Keeper,
     /// The last policy, as it was signed.
     pub policy: Option<StoredPolicy>,
     /// How far each key of Checks has numbered policies.
@@ -79,12 +72,11 @@ pub struct Parcel {
 const NODES_AFTER: &str = "SELECT name, body FROM nodes_node WHERE name > ? ORDER BY name LIMIT 500";
 const META: &str = "SELECT value FROM nodes_meta WHERE name = ?";
 
-/// Reads everything.
+/// Reads everything but the nodes.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, StoreError> {
-    let (nodes, keeper) = nodes(database).await?;
     let policy = database.meta(META, "policy").await?.and_then(|text| read_policy(&text, now));
     let floors = database.meta(META, "policy_floors").await?.and_then(|text| serde_json::from_str(&text).ok());
     let last = |row: Option<sqlx::any::AnyRow>| row.and_then(|row| row.try_get::<i64, _>(0).ok()).unwrap_or(0);
@@ -105,22 +97,15 @@ pub async fn restore(database: &Database, now: Timestamp) -> Result<Restored, St
     }
     let last_outbox = outbox.last().map_or(0, |parcel| parcel.id);
     let policy_floors = floors.unwrap_or_default();
-    Ok(Restored { nodes, keeper, policy, policy_floors, last_result, record_head, last_outbox, outbox })
+    Ok(Restored { policy, policy_floors, last_result, record_head, last_outbox, outbox })
 }
 
-/// All nodes, some at a time: as text and as values they take many times the room in which they are kept.
-async fn nodes(database: &Database) -> Result<(BTreeMap<NodeName, Kept>, Keeper), StoreError> {
-    let (mut nodes, mut keeper) = (BTreeMap::new(), Keeper::default());
-    let mut last = String::new();
-    loop {
-        let page: Vec<(Entry, String)> = database.page("nodes_node", NODES_AFTER, &last).await?;
-        let Some((entry, _)) = page.last() else { return Ok((nodes, keeper)) };
-        last = entry.name.to_string();
-        for (entry, row) in page {
-            let row = Packed::of(&row, keeper.like());
-            nodes.insert(entry.name.clone(), keeper.keep(entry, row));
-        }
-    }
+/// The next rows of nodes after a name, as they are stored; none where there are no more.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn node_rows(database: &Database, after: &str) -> Result<Vec<(String, String)>, StoreError> {
+    database.page(NODES_AFTER, after).await
 }
 
 async fn put_meta(changes: &mut Changes, name: &str, value: &str) -> Result<(), StoreError> {

@@ -57,17 +57,16 @@ impl Nodes {
         }
         let limit = filter.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
         let start = filter.after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let level = |entry: &Kept| entry.verdicts.get(&pool).map_or(Level::Unknown, |verdict| verdict.level);
+        let level = |entry: &Kept| entry.in_pool(&pool).map_or(Level::Unknown, |state| state.level);
         let rows = world
             .nodes
             .range((start, std::ops::Bound::Unbounded))
-            .map(|(_, entry)| entry)
-            .filter(|entry| filter.level.is_none_or(|wanted| level(entry) == wanted))
+            .filter(|(_, entry)| filter.level.is_none_or(|wanted| level(entry) == wanted))
             .take(limit)
-            .map(|entry| {
-                let verdict = entry.verdicts.get(&pool);
+            .map(|(name, entry)| {
+                let verdict = entry.in_pool(&pool);
                 json!({
-                    "name": entry.name,
+                    "name": name,
                     "trust": level(entry),
                     "expires_at": verdict.filter(|v| v.level == Level::Trusted).map(|v| v.expires_at.to_string()),
                     "reason": verdict.map(|verdict| verdict.reason.to_string()),

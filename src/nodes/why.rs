@@ -9,7 +9,7 @@ use crate::chain::Head;
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
 use crate::nodes::Nodes;
-use crate::nodes::kept::Kept;
+use crate::nodes::entry::Entry;
 use crate::nodes::record::{self, RecordEntry, RecordFilter, What};
 use crate::nodes::storage;
 use crate::protocol::Level;
@@ -62,11 +62,11 @@ impl Nodes {
         let entries = storage::record_of(&self.database, &why.name, at, LOOKED_AT).await.map_err(RpcError::from)?;
         let told = Told::by(&entries);
         let world = self.world.lock().await;
-        let entry = world.nodes.get(&why.name);
+        let entry = world.open(&why.name);
         if entry.is_none() && entries.is_empty() {
             return Err(RpcError::not_found(format!("nothing is known of a node named {}", why.name)));
         }
-        let pools: BTreeMap<&PoolName, Value> = match (why.at, entry) {
+        let pools: BTreeMap<&PoolName, Value> = match (why.at, &entry) {
             (None, Some(entry)) => levels_now(entry, &told),
             _ => told.levels.iter().map(|(pool, entry)| (*pool, level_then(entry))).collect(),
         };
@@ -91,7 +91,7 @@ impl Nodes {
 }
 
 /// The levels in force, each with the entry of the record that says since when and why.
-fn levels_now<'a>(entry: &'a Kept, told: &Told) -> BTreeMap<&'a PoolName, Value> {
+fn levels_now<'a>(entry: &'a Entry, told: &Told) -> BTreeMap<&'a PoolName, Value> {
     let levels = entry.verdicts.iter().map(|(pool, verdict)| {
         let mut level = json!({
             "trust": verdict.level,

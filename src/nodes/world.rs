@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::names::{CheckName, NodeName, PoolName};
+use crate::names::{NodeName, PoolName};
 use crate::nodes::entry::{Entry, Tombstone, TrustChange};
 use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
@@ -20,6 +20,8 @@ pub struct World {
     pub nodes: BTreeMap<NodeName, Kept>,
     /// What they are kept with.
     pub keeper: Keeper,
+    /// How many they were when they were last put close together.
+    pub packed: usize,
     /// The policy in force, and as it was signed.
     pub policy: Option<(Policy, StoredPolicy)>,
     /// The policy of the active Checks, where it cannot be the newest.
@@ -117,26 +119,48 @@ impl World {
     /// A node as it is.
     #[must_use]
     pub fn open(&self, node: &NodeName) -> Option<Entry> {
-        self.nodes.get(node)?.open()
+        let (name, kept) = self.nodes.get_key_value(node)?;
+        kept.open(name)
     }
 
-    /// Puts nodes in whatever way they came, with nothing that follows from it.
-    pub fn keep(&mut self, entry: Entry) {
-        let row = Packed::of(&storage::node_row(&entry).1, self.keeper.like());
-        self.nodes.insert(entry.name.clone(), self.keeper.keep(entry, row));
+    /// Puts a node that was not there in, as it came.
+    pub fn put(&mut self, entry: Entry, row: Packed) {
+        let name = entry.name.clone();
+        let kept = self.keeper.keep(entry, row);
+        if let Some(at) = kept.next_change() {
+            self.timers.insert((at, name.clone()));
+        }
+        self.nodes.insert(name, kept);
+    }
+
+    /// Takes no more room for all nodes than they need, where there are many more than when this was done last: a map that was filled in order is
+    /// half empty.
+    pub fn pack(&mut self) {
+        if self.nodes.len() <= self.packed + self.packed / 8 {
+            return;
+        }
+        self.packed = self.nodes.len();
+        self.nodes = std::mem::take(&mut self.nodes).into_iter().collect();
+        self.timers = std::mem::take(&mut self.timers).into_iter().collect();
+        for pool in self.pools.values_mut() {
+            pool.members = std::mem::take(&mut pool.members).into_iter().collect();
+        }
     }
 
     /// The entry as it will be, copied into the stage at its first touch.
     pub fn touch<'a>(&self, stage: &'a mut Stage, node: &NodeName) -> Option<&'a mut Entry> {
         if !stage.touched.contains_key(node) {
-            stage.touched.insert(node.clone(), self.open(node)?);
+            let entry = self.open(node)?;
+            // Its own name: everybody has that by reference.
+            stage.touched.insert(entry.name.clone(), entry);
         }
         stage.touched.get_mut(node)
     }
 
     /// Judges a staged node again and stages what follows: entries of the record and changes of trust.
-    pub fn review(&self, stage: &mut Stage, rules: &Rules, node: &NodeName, cause: &str, now: Timestamp) {
-        let Some(entry) = stage.touched.get_mut(node) else { return };
+    /// Says whether the node is other than before.
+    pub fn review(&self, stage: &mut Stage, rules: &Rules, node: &NodeName, cause: &str, now: Timestamp) -> bool {
+        let Some(entry) = stage.touched.get_mut(node) else { return false };
         let review = entry.trust.review(rules, &entry.targeting, now);
         for (pool, verdict) in &review.verdicts {
             let before = entry.verdicts.get(pool);
@@ -160,7 +184,9 @@ impl World {
                 stage.trust.push(TrustChange { node: node.clone(), pool, from, to, reason, at: now, seq: 0 });
             }
         }
+        let is_other = review.changed || entry.verdicts != review.verdicts;
         entry.verdicts = review.verdicts;
+        is_other
     }
 
     /// What the pools gain by a stage: new state per pool and node, `None` where a node goes.
@@ -169,8 +195,10 @@ impl World {
         let mut changes: BTreeMap<PoolName, BTreeMap<NodeName, Option<MemberState>>> = BTreeMap::new();
         for (name, entry) in &stage.touched {
             for (pool, verdict) in &entry.verdicts {
+                // What was not published yet has no changes.
+                let Some(state) = self.pools.get(pool) else { continue };
                 let member = verdict.member();
-                if self.pools.get(pool).and_then(|pool| pool.members.get(name)) != Some(&member) {
+                if state.members.get(name) != Some(&member) {
                     changes.entry(pool.clone()).or_default().insert(name.clone(), Some(member));
                 }
             }
@@ -189,7 +217,7 @@ impl World {
     pub fn install(&mut self, mut stage: Stage) {
         for tombstone in stage.buried {
             if let Some(kept) = self.nodes.remove(&tombstone.name) {
-                self.forget_timer(&kept);
+                self.forget_timer(&tombstone.name, &kept);
             }
             self.inventory_version += 1;
         }
@@ -206,21 +234,21 @@ impl World {
                 self.inventory_version += 1;
                 continue;
             };
-            if known.labels != kept.labels || known.placement != kept.placement {
+            if !known.is_targeted_as(&kept) {
                 self.inventory_version += 1;
             }
             let old = std::mem::replace(known, kept);
             if old.next_change() != next {
-                self.forget_timer(&old);
+                self.forget_timer(&name, &old);
             }
         }
     }
 
     /// Takes over what is derived from the policy for nodes that a new one judges as before.
-    pub fn retarget(&mut self, targeting: Vec<(NodeName, Arc<[CheckName]>)>) {
-        for (name, targeting) in targeting {
+    pub fn retarget(&mut self, entries: Vec<Entry>) {
+        for Entry { name, targeting, .. } in entries {
             let Some(kept) = self.nodes.get_mut(&name) else { continue };
-            kept.targeting = targeting;
+            kept.targeting = self.keeper.shared(&targeting);
             if let Some(at) = kept.next_change() {
                 self.timers.insert((at, name));
             }
@@ -233,8 +261,8 @@ impl World {
         for (name, pool) in self.rules.pools() {
             let members = self
                 .nodes
-                .values()
-                .filter_map(|entry| Some((entry.name.clone(), entry.verdicts.get(name)?.member())))
+                .iter()
+                .filter_map(|(node, kept)| Some((node.clone(), kept.in_pool(name)?.member())))
                 .collect();
             pools.insert(name.clone(), PoolState { mode: pool.mode, max_silence_ms: pool.max_silence_ms, members });
         }
@@ -242,9 +270,9 @@ impl World {
         self.pools = pools;
     }
 
-    fn forget_timer(&mut self, kept: &Kept) {
+    fn forget_timer(&mut self, node: &NodeName, kept: &Kept) {
         if let Some(at) = kept.next_change() {
-            self.timers.remove(&(at, kept.name.clone()));
+            self.timers.remove(&(at, node.clone()));
         }
     }
 }

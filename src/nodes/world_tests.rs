@@ -41,6 +41,7 @@ fn world() -> World {
     let mut world = World {
         nodes: BTreeMap::new(),
         keeper: Keeper::default(),
+        packed: 0,
         policy: None,
         refused: None,
         policy_floors: PolicyFloors::default(),
@@ -187,8 +188,14 @@ proptest! {
             prop_assert_eq!(&digest, &PoolsDigest::of(&pools).hex());
             prop_assert_eq!(&reader_digest.hex(), &digest);
             let timers: BTreeSet<_> =
-                world.nodes.values().filter_map(|kept| Some((kept.next_change()?, kept.name.clone()))).collect();
+                world.nodes.iter().filter_map(|(node, kept)| Some((kept.next_change()?, node.clone()))).collect();
             prop_assert_eq!(&world.timers, &timers);
+            for node in world.nodes.keys() {
+                let before = world.open(node).unwrap();
+                let mut again = Stage { touched: [(node.clone(), before.clone())].into(), ..Stage::default() };
+                let is_other = world.review(&mut again, &world.rules, node, "test", now);
+                prop_assert!(is_other || again.touched[node] == before, "{node} changed unnoticed");
+            }
             if matches!(step, Step::Wait(_)) {
                 for pool in reader.values() {
                     for (node, member) in &pool.members {

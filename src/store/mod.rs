@@ -200,18 +200,13 @@ impl Database {
         rows.iter().map(|row| body(table, row)).collect()
     }
 
-    /// Some rows of a query like that of [`Database::load`], those after a key, with their text.
+    /// Some rows of a query like that of [`Database::load`], those after a key, as text: see [`read_body`].
     ///
     /// # Errors
-    /// [`StoreError::Row`] naming the first row that cannot be read.
-    pub async fn page<T: DeserializeOwned>(
-        &self,
-        table: &'static str,
-        query: &'static str,
-        after: &str,
-    ) -> Result<Vec<(T, String)>, StoreError> {
+    /// [`StoreError::Database`].
+    pub async fn page(&self, query: &'static str, after: &str) -> Result<Vec<(String, String)>, StoreError> {
         let rows = self.noted(settled(sqlx::query(query).bind(after.to_owned()).fetch_all(&self.reader)).await)?;
-        rows.iter().map(|row| Ok((body(table, row)?, row.try_get("body")?))).collect()
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// A value of a `*_meta` table.
@@ -267,7 +262,17 @@ pub fn body<T: DeserializeOwned>(table: &'static str, row: &AnyRow) -> Result<T,
     let key: String =
         row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|number| number.to_string()))?;
     let text: String = row.try_get("body")?;
-    serde_json::from_str(&text).map_err(|error| StoreError::Row { table, key, error: error.to_string() })
+    read_body(table, &key, &text)
+}
+
+/// The same, of a row that was read.
+///
+/// # Errors
+/// [`StoreError::Row`].
+pub fn read_body<T: DeserializeOwned>(table: &'static str, key: &str, text: &str) -> Result<T, StoreError> {
+    let unreadable =
+        |error: serde_json::Error| StoreError::Row { table, key: key.to_owned(), error: error.to_string() };
+    serde_json::from_str(text).map_err(unreadable)
 }
 
 #[cfg(test)]

@@ -6,13 +6,17 @@
 //! same: without a stored pass they become unknown at the TTL.
 //!
 //! The deadline is a time of day, because it is signed and others read it. Beside it runs a timer in steady time, so that a
-//! clock set back does not keep a batch, and with it all later runs of its nodes, waiting for as long as the step was.
+//! clock set back does not keep a batch, and with it all later runs of its nodes, waiting for as long as the step was. After a restart that timer
+//! runs for as long as the batch had at first, at most: the clock may have been ahead when it was sent.
 
 use std::time::Duration;
+
+use serde::Deserialize;
 
 use crate::checks::planner::Now;
 use crate::checks::run::{Batch, Run};
 use crate::checks::runs::Runs;
+use crate::clock::Timestamp;
 use crate::protocol::RunOrder;
 
 /// The longest any check may take: see `Check::timeout_s`.
@@ -35,11 +39,24 @@ pub struct Ending {
     report_at: Option<Duration>,
 }
 
+/// What a ticket says of its own time.
+#[derive(Deserialize)]
+struct Issued {
+    issued_at: Timestamp,
+}
+
 impl Batch {
     /// Whether the time it was given is over.
     #[must_use]
     pub fn is_over(&self, now: Now) -> bool {
         now.utc >= self.deadline || self.ending.ends_at.is_some_and(|at| now.monotonic >= at)
+    }
+
+    /// How long it may still take, whatever clock its deadline was told by: not longer than it had when its ticket was issued.
+    fn left(&self, now: Timestamp) -> Duration {
+        let issued: Option<Issued> = serde_json::from_str(&self.ticket.body).ok();
+        let had = issued.map_or(LONGEST, |issued| self.deadline.since(issued.issued_at));
+        self.deadline.since(now).min(had).min(LONGEST)
     }
 
     fn is_to_be_reported(&self, now: Now) -> bool {
@@ -64,7 +81,7 @@ impl Runs {
     /// reported again at once: whether Nodes stored it may have been told to the process before, and their nodes are left out of all runs until then.
     pub fn watch(&mut self, now: Now) {
         for batch in self.batches.values_mut().filter(|batch| batch.ending.ends_at.is_none()) {
-            batch.ending.ends_at = Some(now.monotonic + batch.deadline.since(now.utc).min(LONGEST));
+            batch.ending.ends_at = Some(now.monotonic + batch.left(now.utc));
         }
     }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::checks::definition::NewCheck;
 use crate::checks::profile::Profile;
 use crate::names::ProfileName;
-use crate::protocol::{Mode, PoolPolicy};
+use crate::protocol::{Flapping, Mode, PoolPolicy};
 
 const START: Timestamp = Timestamp(1_795_320_000_000);
 
@@ -23,6 +23,7 @@ fn registry(checks: &[(&str, serde_json::Value)]) -> Registry {
         mode: Mode::Enforce,
         max_silence_ms: 600_000,
         accept_self_report: false,
+        flapping: Flapping::default(),
     };
     let profile = Profile {
         name: ProfileName::new("quarter").unwrap(),

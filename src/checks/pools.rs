@@ -12,6 +12,10 @@ use crate::checks::registry::{Registry, new_pool};
 use crate::names::PoolName;
 use crate::protocol::{Mode, PoolPolicy};
 use crate::rpc::{Caller, RpcError};
+use crate::trust::flap::MAX_FALLS;
+
+/// The longest window and hold-down of flapping: 30 days.
+const LONGEST_FLAPPING_S: i64 = 30 * 86_400;
 
 /// A pool's policy as far as it is given.
 #[derive(Deserialize)]
@@ -24,6 +28,12 @@ pub(super) struct GivenPool {
     max_silence_s: Option<i64>,
     #[serde(default)]
     accept_self_report: Option<bool>,
+    #[serde(default)]
+    flap_limit: Option<u32>,
+    #[serde(default)]
+    flap_window_s: Option<i64>,
+    #[serde(default)]
+    flap_hold_down_s: Option<i64>,
     #[serde(default)]
     confirm: Option<String>,
     #[serde(default)]
@@ -42,11 +52,24 @@ pub(super) struct DeletePool {
 
 impl GivenPool {
     fn put_into(&self, pool: &mut PoolPolicy) -> Result<(), RpcError> {
-        if let Some(seconds) = self.max_silence_s {
-            if !(10..=86_400).contains(&seconds) {
-                return Err(RpcError::bad_request(format!("max_silence_s is {seconds}; use 10 to 86400")));
+        let within = |name: &str, given: Option<i64>, most: i64| match given {
+            Some(seconds) if !(10..=most).contains(&seconds) => {
+                Err(RpcError::bad_request(format!("{name} is {seconds}; use 10 to {most}")))
             }
-            pool.max_silence_ms = seconds * 1000;
+            given => Ok(given.map(|seconds| seconds * 1000)),
+        };
+        let (silence, flapping) = (&mut pool.max_silence_ms, &mut pool.flapping);
+        *silence = within("max_silence_s", self.max_silence_s, 86_400)?.unwrap_or(*silence);
+        let window = within("flap_window_s", self.flap_window_s, LONGEST_FLAPPING_S)?;
+        flapping.window_ms = window.unwrap_or(flapping.window_ms);
+        let hold_down = within("flap_hold_down_s", self.flap_hold_down_s, LONGEST_FLAPPING_S)?;
+        flapping.hold_down_ms = hold_down.unwrap_or(flapping.hold_down_ms);
+        if let Some(limit) = self.flap_limit {
+            if limit as usize > MAX_FALLS {
+                let text = format!("flap_limit is {limit}; use 1 to {MAX_FALLS}, or 0 so that no node flaps");
+                return Err(RpcError::bad_request(text));
+            }
+            flapping.limit = limit;
         }
         pool.mode = self.mode.unwrap_or(pool.mode);
         pool.accept_self_report = self.accept_self_report.unwrap_or(pool.accept_self_report);

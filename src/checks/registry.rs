@@ -9,7 +9,7 @@ use crate::checks::schedule::{self, Schedule};
 use crate::checks::window::Window;
 use crate::clock::Timestamp;
 use crate::names::{CheckName, DeploymentId, PoolName, ProfileName, WindowName};
-use crate::protocol::{CheckPolicy, Mode, Policy, PoolPolicy};
+use crate::protocol::{CheckPolicy, Flapping, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 
 /// Most checks, and most profiles, one deployment may register.
@@ -39,7 +39,13 @@ pub fn default_pool() -> Option<PoolPolicy> {
 /// A pool as strict as pools are made.
 #[must_use]
 pub fn new_pool(name: PoolName) -> PoolPolicy {
-    PoolPolicy { name, mode: Mode::Enforce, max_silence_ms: 600_000, accept_self_report: false }
+    PoolPolicy {
+        name,
+        mode: Mode::Enforce,
+        max_silence_ms: 600_000,
+        accept_self_report: false,
+        flapping: Flapping::default(),
+    }
 }
 
 impl Registry {

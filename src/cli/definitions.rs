@@ -31,6 +31,24 @@ pub struct Definitions {
     pub windows: Option<Vec<GivenWindow>>,
 }
 
+/// What a pool's policy says in milliseconds, as administrators give it: in seconds.
+#[must_use]
+pub fn pool_as_given(policy: &Value) -> Value {
+    let seconds = |pointer: &str| policy.pointer(pointer).and_then(Value::as_i64).map(|ms| ms / 1000);
+    let mut given = policy.clone();
+    let Some(members) = given.as_object_mut() else { return given };
+    members.remove("max_silence_ms");
+    members.remove("flapping");
+    let known = [
+        ("max_silence_s", seconds("/max_silence_ms").map(Value::from)),
+        ("flap_limit", policy.pointer("/flapping/limit").cloned()),
+        ("flap_window_s", seconds("/flapping/window_ms").map(Value::from)),
+        ("flap_hold_down_s", seconds("/flapping/hold_down_ms").map(Value::from)),
+    ];
+    members.extend(known.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    given
+}
+
 /// A pool's policy; what is absent stays.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +64,15 @@ pub struct PoolEntry {
     /// Whether the node's own word counts.
     #[serde(default)]
     pub accept_self_report: Option<bool>,
+    /// After how many falls a node flaps.
+    #[serde(default)]
+    pub flap_limit: Option<u32>,
+    /// How close to one another they are.
+    #[serde(default)]
+    pub flap_window_s: Option<i64>,
+    /// How long it is held down then.
+    #[serde(default)]
+    pub flap_hold_down_s: Option<i64>,
 }
 
 /// A node.

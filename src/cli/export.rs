@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::cli::connection::{ConnectionArgs, Session, with_session};
-use crate::cli::definitions::decided;
+use crate::cli::definitions::{decided, pool_as_given};
 use crate::cli::error::{CliError, Exit, unexpected};
 use crate::cli::node_list::NodeList;
 use crate::cli::output::{json_text, print, yaml_text};
@@ -76,7 +76,7 @@ async fn everything(session: &Session) -> Result<Value, CliError> {
     let profiles: Vec<Value> =
         rows(&profiles)?.iter().map(|profile| without(profile, &["used_by", "next_runs"])).collect();
     let pools = session.checks("pool_policies", json!({})).await?;
-    let pools: Vec<Value> = rows(&pools)?.iter().map(pool_entry).collect();
+    let pools: Vec<Value> = rows(&pools)?.iter().map(pool_as_given).collect();
     let listed = NodeList::default().all(session).await?;
     let names = listed.iter().filter_map(|node| node.get("name").cloned());
     let nodes = shown(session, names.collect()).await?;
@@ -132,12 +132,6 @@ fn without(value: &Value, names: &[&str]) -> Value {
     value
 }
 
-fn pool_entry(pool: &Value) -> Value {
-    let mut entry = without(pool, &["max_silence_ms"]);
-    entry["max_silence_s"] = json!(pool.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
-    entry
-}
-
 fn is_over(window: &Value) -> bool {
     window.get("state").and_then(Value::as_str) == Some("over")
 }
@@ -185,10 +179,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pools_silence_is_in_seconds() {
-        let pool =
-            json!({"name": "default", "mode": "enforce", "max_silence_ms": 600_000, "accept_self_report": false});
-        assert_eq!(pool_entry(&pool)["max_silence_s"], 600);
-        assert!(pool_entry(&pool).get("max_silence_ms").is_none());
+    fn what_is_exported_of_a_pool_is_what_was_given() {
+        let flapping = json!({"limit": 3, "window_ms": 86_400_000, "hold_down_ms": 7_200_000});
+        let pool = json!({"name": "default", "mode": "enforce", "max_silence_ms": 600_000, "accept_self_report": false, "flapping": flapping});
+        let given = json!({"name": "default", "mode": "enforce", "max_silence_s": 600, "accept_self_report": false,
+                           "flap_limit": 3, "flap_window_s": 86_400, "flap_hold_down_s": 7_200});
+        assert_eq!(pool_as_given(&pool), given);
+        let read = Definitions::parse(&json!({ "pools": [given] }).to_string()).unwrap().pools.unwrap();
+        assert_eq!(
+            (read[0].flap_limit, read[0].flap_window_s, read[0].flap_hold_down_s),
+            (Some(3), Some(86_400), Some(7_200))
+        );
     }
 }

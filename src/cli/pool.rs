@@ -109,11 +109,21 @@ struct PolicyArgs {
     /// Whether a pass that is only the node's own word counts
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
     accept_self_report: Option<bool>,
+    /// After how many falls into distrust within the window a node is held down for longer: 1 to 20, or 0 for never
+    #[arg(long, value_name = "N")]
+    flap_limit: Option<u32>,
+    /// That window: seconds, or 12h, 2d
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
+    flap_window: Option<i64>,
+    /// How long it is held down then, from its last fall or failure: seconds, or 12h, 2d
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
+    flap_hold_down: Option<i64>,
 }
 
 impl PolicyArgs {
     fn is_empty(&self) -> bool {
-        self.mode.is_none() && self.max_silence.is_none() && self.accept_self_report.is_none()
+        let flapping = self.flap_limit.is_some() || self.flap_window.is_some() || self.flap_hold_down.is_some();
+        self.mode.is_none() && self.max_silence.is_none() && self.accept_self_report.is_none() && !flapping
     }
 
     fn of(&self, name: &PoolName) -> Value {
@@ -122,6 +132,9 @@ impl PolicyArgs {
             "mode": self.mode,
             "max_silence_s": self.max_silence,
             "accept_self_report": self.accept_self_report,
+            "flap_limit": self.flap_limit,
+            "flap_window_s": self.flap_window,
+            "flap_hold_down_s": self.flap_hold_down,
         })
     }
 }
@@ -162,7 +175,8 @@ const SHOW: &[Field] = &[
     shown("members", show::members),
 ];
 
-const POLICY: &[Field] = &[field("name"), field("mode"), field("max_silence_ms"), field("accept_self_report")];
+const POLICY: &[Field] =
+    &[field("name"), field("mode"), field("max_silence_ms"), field("accept_self_report"), field("flapping")];
 
 impl PoolCommand {
     /// Carries the command out.

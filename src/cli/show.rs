@@ -121,12 +121,14 @@ pub fn pool_counts(value: &Value) -> Vec<String> {
     let told = pools.iter().map(|pool| {
         let overridden = pool.get("overridden").and_then(Value::as_i64).unwrap_or(0);
         let overridden = if overridden > 0 { format!(", {overridden} OVERRIDDEN") } else { String::new() };
+        let flapping = pool.get("flapping").and_then(Value::as_i64).filter(|count| *count > 0);
+        let flapping = flapping.map(|count| format!(", {count} FLAPPING")).unwrap_or_default();
         let expiring = pool.get("expiring").and_then(Value::as_i64).filter(|count| *count > 0);
         let expiring = expiring.map(|count| format!(", {count} EXPIRING")).unwrap_or_default();
         let oldest = pool.get("oldest_evidence_s").and_then(Value::as_u64);
         let oldest = oldest.map(|age| format!(", oldest evidence {}", span(age))).unwrap_or_default();
         format!(
-            "{} ({}): {} trusted, {} untrusted, {} unknown{overridden}{expiring}{oldest}",
+            "{} ({}): {} trusted, {} untrusted, {} unknown{flapping}{overridden}{expiring}{oldest}",
             member(pool, "name"),
             member(pool, "mode"),
             member(pool, "trusted"),

@@ -38,6 +38,8 @@ struct OfPool {
     untrusted: u64,
     unknown: u64,
     overridden: u64,
+    /// Untrusted nodes that fell so often that they are held down for longer.
+    flapping: u64,
     /// Trusted nodes whose trust ends in less than half the TTL of the check that ends it: they have missed a period or are about to.
     expiring: u64,
     /// The oldest evidence trust stands on: of the check that ends it first, at each trusted node.
@@ -56,6 +58,7 @@ impl OfPool {
             Level::Unknown => self.unknown += 1,
         }
         self.overridden += u64::from(verdict.overridden);
+        self.flapping += u64::from(matches!(&*verdict.reason, Reason::Failed { falls: 1.., .. }));
         let Reason::AllPassed { first_to_expire, .. } = &*verdict.reason else { return };
         let Some(rule) = rules.check(first_to_expire) else { return };
         let ttl = Duration::from_millis(u64::try_from(rule.check.ttl_ms).unwrap_or(0));
@@ -69,6 +72,7 @@ impl OfPool {
             metrics::gauge!("spice_nodes_members", "pool" => pool.to_string(), "level" => level).set(count as f64);
         }
         metrics::gauge!("spice_nodes_overridden", "pool" => pool.to_string()).set(self.overridden as f64);
+        metrics::gauge!("spice_nodes_flapping", "pool" => pool.to_string()).set(self.flapping as f64);
         metrics::gauge!("spice_nodes_expiring", "pool" => pool.to_string()).set(self.expiring as f64);
         metrics::gauge!("spice_nodes_oldest_evidence_seconds", "pool" => pool.to_string())
             .set(self.age(now).as_secs_f64());
@@ -94,10 +98,12 @@ impl Figures {
         counted.map(|(status, count)| (status.as_str().to_owned(), json!(count.load(Ordering::Relaxed)))).collect()
     }
 
-    /// What was last found of a pool: the age of its oldest evidence in seconds, and how many nodes are about to expire.
-    pub(super) fn of_pool(&self, pool: &PoolName, now: Timestamp) -> (Option<u64>, u64) {
+    /// What was last found of a pool: the age of its oldest evidence in seconds, how many nodes are about to expire, and how many flap.
+    pub(super) fn of_pool(&self, pool: &PoolName, now: Timestamp) -> (Option<u64>, u64, u64) {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.get(pool).map_or((None, 0), |found| (found.oldest.map(|_| found.age(now).as_secs()), found.expiring))
+        pools.get(pool).map_or((None, 0, 0), |found| {
+            (found.oldest.map(|_| found.age(now).as_secs()), found.expiring, found.flapping)
+        })
     }
 
     fn replace(&self, found: BTreeMap<PoolName, OfPool>, now: Timestamp) {
@@ -157,7 +163,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::protocol::{CheckPolicy, Judgement, Policy, PoolPolicy, Targets};
+    use crate::protocol::{CheckPolicy, Flapping, Judgement, Policy, PoolPolicy, Targets};
     use crate::trust::Verdict;
 
     const MINUTE: i64 = 60_000;
@@ -180,6 +186,7 @@ mod tests {
             mode: crate::protocol::Mode::Enforce,
             max_silence_ms: 10 * MINUTE,
             accept_self_report: false,
+            flapping: Flapping::default(),
         };
         Rules::new(&Policy {
             deployment: "cloud".parse().unwrap(),

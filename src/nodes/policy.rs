@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::names::PoolName;
 use crate::nodes::Nodes;
 use crate::nodes::world::{Stage, World};
-use crate::protocol::{Mode, Policy, PoolPolicy};
+use crate::protocol::{Flapping, Mode, Policy, PoolPolicy};
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
 use crate::security::{KeyId, Revocations, Role, SignedDocument, Vouch};
@@ -207,6 +207,7 @@ impl Nodes {
             mode: Mode::Enforce,
             max_silence_ms: DEFAULT_SILENCE_MS,
             accept_self_report: false,
+            flapping: Flapping::default(),
         };
         let judged = world.nodes.values().flat_map(|entry| entry.pools().map(|(pool, _)| pool));
         let names: std::collections::BTreeSet<PoolName> = judged.chain(world.rules.pools().keys()).cloned().collect();

@@ -162,7 +162,7 @@ impl Nodes {
         for member in pool.members.values() {
             *levels.entry(member.level.as_str()).or_default() += 1;
         }
-        let (oldest_evidence, expiring) = self.figures.of_pool(name, self.clock.now());
+        let (oldest_evidence, expiring, flapping) = self.figures.of_pool(name, self.clock.now());
         let mut shown = json!({
             "name": name,
             "mode": pool.mode,
@@ -174,6 +174,7 @@ impl Nodes {
             "overridden": pool.members.values().filter(|member| member.overridden).count(),
             "oldest_evidence_s": oldest_evidence,
             "expiring": expiring,
+            "flapping": flapping,
         });
         if with_members {
             let members: BTreeMap<_, _> = pool

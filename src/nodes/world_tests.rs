@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::{
-    CheckPolicy, Delta, Judgement, Mode, NodeResult, PoolPolicy, Requirement, RunOrder, Status, Targets, publication,
+    CheckPolicy, Delta, Flapping, Judgement, Mode, NodeResult, PoolPolicy, Requirement, RunOrder, Status, Targets,
+    publication,
 };
 use crate::trust::{NodeTrust, Observation, Reporter};
 
@@ -25,7 +26,13 @@ pub(in crate::nodes) fn rules() -> Rules {
         judgement: Judgement { fail_after: 1, recover_after: 1, hold_down_ms: 0 },
         pools: [(pool.clone(), Requirement::Required)].into(),
     };
-    let pool = PoolPolicy { name: pool, mode: Mode::Enforce, max_silence_ms: 600_000, accept_self_report: false };
+    let pool = PoolPolicy {
+        name: pool,
+        mode: Mode::Enforce,
+        max_silence_ms: 600_000,
+        accept_self_report: false,
+        flapping: Flapping::default(),
+    };
     let policy = Policy {
         deployment: "test".parse().unwrap(),
         epoch: 1,

@@ -12,7 +12,7 @@ pub mod ticket;
 
 pub use digest::PoolsDigest;
 pub use outcome::{NodeResult, Status};
-pub use policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
+pub use policy::{CheckPolicy, Flapping, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
 pub use preview::{Candidate, LevelChange, Preview};
 pub use publication::{Delta, DeltaError, Heartbeat, Level, MemberState, PoolState, Snapshot, apply_delta};
 pub use targets::{Placement, TargetMatcher, TargetsError, Traits};

@@ -89,6 +89,28 @@ pub struct PoolPolicy {
     pub max_silence_ms: i64,
     /// Whether a pass that is only the node's own word counts.
     pub accept_self_report: bool,
+    /// When a node falls so often that it has to wait longer.
+    #[serde(default)]
+    pub flapping: Flapping,
+}
+
+/// A node that falls into distrust again and again is held down for longer than its checks ask for: what comes and goes is not mended, and may be
+/// an attacker who hides while he is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Flapping {
+    /// So many falls into distrust within the window make a node flap; 1 to 20, or 0 for never.
+    pub limit: u32,
+    /// The window, which ends with the last fall; 10 s to 30 days.
+    pub window_ms: i64,
+    /// The hold-down of a node that flaps, from its last fall or failure, where that of the check is not longer; 10 s to 30 days.
+    pub hold_down_ms: i64,
+}
+
+impl Default for Flapping {
+    fn default() -> Self {
+        Self { limit: 3, window_ms: 86_400_000, hold_down_ms: 86_400_000 }
+    }
 }
 
 /// How strictly the filter applies a pool to flavors that do not name it.

@@ -88,6 +88,7 @@ pub const FIGURES: &[Figure] = &[
     gauge("spice_loop_dead", "role, loop", "1 for a loop that ended or hangs: the process must be started again. Refreshed when /healthz or /metrics is asked for."),
     gauge("spice_nodes_epoch_refused", "", "1 while readers refuse this role because they know a higher epoch."),
     gauge("spice_nodes_expiring", "pool", "Trusted nodes whose trust ends within one period, that is in less than half the TTL of the check that ends it."),
+    gauge("spice_nodes_flapping", "pool", "Nodes that fell into distrust so often that they are held down for longer (`flap_limit` of the pool)."),
     gauge("spice_nodes_members", "pool, level", "Nodes at each level of trust."),
     gauge("spice_nodes_oldest_evidence_seconds", "pool", "Age of the oldest evidence on which somebody's trust stands; of the check that ends it first."),
     counter("spice_nodes_outbox_dropped_total", "lane", "Messages dropped because nobody takes them, or because they can never be sent."),

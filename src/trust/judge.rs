@@ -97,7 +97,8 @@ fn distrusted(
         since: distrust.since,
         passes: rule.map_or(0, |r| standing.recovery_passes(pool, &r.check, state, &node.facts)),
         needed: rule.map_or(0, |r| r.check.judgement.recover_after.max(1)),
-        hold_down_ends: rule.map_or(distrust.failed_at, |r| distrust.hold_down_ends(&r.check)),
+        hold_down_ends: rule.map_or(distrust.failed_at, |r| standing.hold_down_ends(pool, &r.check, distrust)),
+        falls: standing.flaps(pool).unwrap_or(0),
         others: u32::try_from(standing.distrust.len() - 1).unwrap_or(u32::MAX),
     };
     let mut verdict = Verdict::plain(Level::Untrusted, reason);
@@ -105,7 +106,7 @@ fn distrusted(
     let ends = standing.distrust.iter().map(|(name, distrust)| {
         let check = &rules.check(name)?.check;
         let recovered = standing.has_recovered(pool, check, node.checks.get(name)?, &node.facts);
-        recovered.then(|| distrust.hold_down_ends(check).max(now))
+        recovered.then(|| standing.hold_down_ends(pool, check, distrust).max(now))
     });
     verdict.next_change = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
     Some(verdict)

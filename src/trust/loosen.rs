@@ -72,6 +72,27 @@ pub enum Loosened {
         /// After.
         to: Mode,
     },
+    /// A node flaps after more falls, or never.
+    FlapLimit {
+        /// Before; 0 for never.
+        from: u32,
+        /// After.
+        to: u32,
+    },
+    /// Falls have to be closer to one another to count.
+    FlapWindow {
+        /// Before, in milliseconds.
+        from: i64,
+        /// After.
+        to: i64,
+    },
+    /// A node that flaps may be trusted earlier.
+    FlapHoldDown {
+        /// Before, in milliseconds.
+        from: i64,
+        /// After.
+        to: i64,
+    },
     /// Readers believe the last word for longer.
     MaxSilence {
         /// Before, in milliseconds.
@@ -104,6 +125,21 @@ impl fmt::Display for Loosening {
             }
             Loosened::SelfReport => write!(f, "pool {pool} now accepts a node's own word as a pass"),
             Loosened::Mode { from, to } => write!(f, "pool {pool} goes from {} to {}", mode(*from), mode(*to)),
+            Loosened::FlapLimit { from, to: 0 } => {
+                write!(
+                    f,
+                    "no node of pool {pool} flaps any more, however often it falls, instead of after {from} falls"
+                )
+            }
+            Loosened::FlapLimit { from, to } => {
+                write!(f, "a node of pool {pool} flaps after {to} falls instead of {from}")
+            }
+            Loosened::FlapWindow { from, to } => {
+                write!(f, "falls in pool {pool} count together for {to} ms instead of {from} ms")
+            }
+            Loosened::FlapHoldDown { from, to } => {
+                write!(f, "distrust of a node that flaps in pool {pool} may end after {to} ms instead of {from} ms")
+            }
             Loosened::MaxSilence { from, to } => {
                 write!(f, "readers of pool {pool} believe the last word for {to} ms instead of {from} ms")
             }
@@ -197,6 +233,15 @@ fn pool_loosens(old: &PoolPolicy, new: &PoolPolicy, found: &mut Vec<Loosening>) 
     note(strictness(new.mode) < strictness(old.mode), Loosened::Mode { from: old.mode, to: new.mode });
     let silence = Loosened::MaxSilence { from: old.max_silence_ms, to: new.max_silence_ms };
     note(new.max_silence_ms > old.max_silence_ms, silence);
+    let (before, after) = (old.flapping, new.flapping);
+    if before.limit > 0 {
+        let rarer = after.limit == 0 || after.limit > before.limit;
+        note(rarer, Loosened::FlapLimit { from: before.limit, to: after.limit });
+        let window = Loosened::FlapWindow { from: before.window_ms, to: after.window_ms };
+        note(after.window_ms < before.window_ms, window);
+        let hold = Loosened::FlapHoldDown { from: before.hold_down_ms, to: after.hold_down_ms };
+        note(after.hold_down_ms < before.hold_down_ms, hold);
+    }
 }
 
 fn strictness(mode: Mode) -> u8 {

@@ -24,6 +24,7 @@ impl NodeTrust {
             changed = true;
         }
         for standing in self.standings.values_mut() {
+            changed |= standing.mend_falls(limit, now);
             for (check, spent) in
                 standing.spent.iter_mut().filter(|(_, spent)| spent.evidence.is_some_and(|at| at > limit))
             {

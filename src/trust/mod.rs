@@ -37,6 +37,9 @@
 //! - **Hold-down and time.** The end of the hold-down may end distrust, but time alone never makes a node trusted: the passes
 //!   made during the hold-down are then spent, and the node is unknown until a pass with evidence from after it. Where the
 //!   check is not required any more, those of all checks are.
+//! - **Flapping.** A fall is a change from no distrust in a pool to some, however many checks cause it. A node with as many
+//!   falls as the pool's limit within its window has the pool's longer hold-down, for every check that distrusts it. Falls
+//!   outlive recovery, expiry, restarts, deletion and registration; a release forgets them.
 //! - **Expiry is final.** A pass once seen expired, or dated beyond the allowed skew, is spent, so a clock that steps
 //!   back revives nothing.
 //! - **An override** is dropped, not suspended, when the node is untrusted, changes its boot or identity, or is released.
@@ -51,6 +54,7 @@
 //! - **Boots** are compared per source, since an agent's boot id and a TPM's reset count are different texts.
 
 pub mod boot;
+pub mod flap;
 pub mod fold;
 pub mod judge;
 pub mod loosen;

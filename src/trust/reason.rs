@@ -52,6 +52,9 @@ pub enum Reason {
         needed: u32,
         /// The end of the hold-down.
         hold_down_ends: Timestamp,
+        /// How often it fell within the pool's window, where that makes it flap, so that the hold-down is longer; zero where not.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        falls: u32,
         /// How many other checks distrust the node as well.
         others: u32,
     },
@@ -103,6 +106,11 @@ pub enum Reason {
     },
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,11 +124,14 @@ impl fmt::Display for Reason {
             Self::Quarantined { owner, why, since } => {
                 write!(f, "quarantined by {owner} since {since}: {why}; it stays until released")
             }
-            Self::Failed { check, cause, since, passes, needed, hold_down_ends, others } => {
+            Self::Failed { check, cause, since, passes, needed, hold_down_ends, falls, others } => {
                 write!(f, "check {check} failed, distrusted since {since}: {cause}; ")?;
                 match needed {
                     0 => f.write_str("the policy no longer has this check, so only a release ends this")?,
                     n => write!(f, "{passes} of {n} passes since, hold-down until {hold_down_ends}")?,
+                }
+                if *falls > 0 {
+                    write!(f, ", longer because it fell {falls} times in short order (it flaps)")?;
                 }
                 if *others > 0 {
                     write!(f, "; {others} more failed too")?;

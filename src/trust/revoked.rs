@@ -45,6 +45,9 @@ pub struct Release {
     /// The distrust it ended.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub distrust: BTreeMap<PoolName, BTreeMap<CheckName, Distrust>>,
+    /// The falls it had forgotten.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub falls: BTreeMap<PoolName, Vec<Timestamp>>,
 }
 
 /// What a revocation took back.
@@ -149,7 +152,9 @@ impl NodeTrust {
     pub(super) fn remember_release(&mut self, vouch: Option<Vouch>) {
         let standings = self.standings.iter().filter(|(_, standing)| !standing.distrust.is_empty());
         let distrust = standings.map(|(pool, standing)| (pool.clone(), standing.distrust.clone())).collect();
-        self.releases.push(Release { vouch, quarantine: self.quarantine.clone(), distrust });
+        let standings = self.standings.iter().filter(|(_, standing)| !standing.falls.is_empty());
+        let falls = standings.map(|(pool, standing)| (pool.clone(), standing.falls.clone())).collect();
+        self.releases.push(Release { vouch, quarantine: self.quarantine.clone(), distrust, falls });
         self.bound_releases();
     }
 
@@ -174,6 +179,9 @@ impl NodeTrust {
         for release in void {
             voided.note("a release".to_owned(), [release.vouch]);
             self.quarantine = self.quarantine.take().or(release.quarantine);
+            for (pool, falls) in release.falls {
+                self.standings.entry(pool).or_default().inherit_falls(&falls);
+            }
             for (pool, distrusts) in release.distrust {
                 let standing = self.standings.entry(pool).or_default();
                 for (check, distrust) in distrusts {

@@ -32,14 +32,6 @@ pub struct Distrust {
     pub failed_at: Timestamp,
 }
 
-impl Distrust {
-    /// The end of the hold-down under `check`.
-    #[must_use]
-    pub fn hold_down_ends(&self, check: &CheckPolicy) -> Timestamp {
-        self.failed_at.plus(Duration::from_millis(u64::try_from(check.judgement.hold_down_ms).unwrap_or(0)))
-    }
-}
-
 /// An administrator's word that a node which is unknown is to be taken as trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Override {
@@ -127,6 +119,9 @@ pub struct Standing {
     /// The last distrust by each check that passes have ended.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ended: BTreeMap<CheckName, Ended>,
+    /// When the node fell into distrust, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub falls: Vec<Timestamp>,
     /// The override, if there is one.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
@@ -160,6 +155,9 @@ impl Standing {
             return before != (distrust.last_failure, distrust.failed_at);
         }
         if failing {
+            if self.distrust.is_empty() {
+                self.note_fall(now);
+            }
             let cause = state.failure_reason().to_owned();
             let distrust = Distrust { since: now, cause, failures, last_failure: last.order, failed_at };
             self.distrust.insert(check.name.clone(), distrust);
@@ -212,7 +210,7 @@ impl Standing {
         facts: &NodeFacts,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let ends = self.distrust.get(&check.name)?.hold_down_ends(check);
+        let ends = self.hold_down_ends(pool, check, self.distrust.get(&check.name)?);
         if now < ends || !self.has_recovered(pool, check, state, facts) {
             return None;
         }
@@ -257,6 +255,7 @@ impl Standing {
     /// An administrator lets the node back to `unknown`: distrust and override end. The node forgets its passes.
     pub(super) fn release(&mut self, states: &BTreeMap<CheckName, Box<CheckState>>) {
         self.distrust.clear();
+        self.falls.clear();
         self.overriding = None;
         for (name, state) in states {
             if let Some(failure) = state.last_failure() {

@@ -176,6 +176,8 @@ impl Standing {
                 self.ended.insert(name.clone(), ended.clone());
             }
         }
+        let more: Vec<_> = other.falls.iter().copied().filter(|at| !self.falls.contains(at)).collect();
+        self.inherit_falls(&more);
         self.overriding = None;
         self
     }

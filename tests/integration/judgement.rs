@@ -215,3 +215,46 @@ async fn a_dry_run_says_what_the_results_there_are_would_mean_under_another_poli
     assert_eq!(cloud.level("node-1").await, "trusted", "it was only looked at");
     assert_eq!(cloud.admin(Topic::Checks, "check_show", json!({ "name": "attestation" })).await["ttl_s"], 7200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_falls_again_and_again_stays_down_until_it_is_released() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(1).await;
+    cloud.register_attestation("1h", 7200).await;
+    cloud.await_in_file("node-1", 't').await;
+    let error = cloud
+        .try_admin(Topic::Checks, "pool_update", json!({ "name": "default", "flap_limit": 21 }))
+        .await
+        .unwrap_err();
+    assert!(error.kind == Kind::BadRequest && error.message.contains("use 1 to 20"), "{error}");
+    // Stricter than three falls, so nobody has to confirm it.
+    let stricter = json!({ "name": "default", "flap_limit": 2 });
+    let made = cloud.admin(Topic::Checks, "pool_update", stricter).await;
+    assert_eq!(made["flapping"], json!({ "limit": 2, "window_ms": 86_400_000, "hold_down_ms": 86_400_000 }));
+
+    let becomes = async |cloud: &Cloud, level: &str| {
+        cloud.oat.order(json!({ "level": { "node-1": level } })).await;
+        cloud.attest().await;
+    };
+    becomes(&cloud, "untrusted").await;
+    cloud.await_in_file("node-1", 'u').await;
+    becomes(&cloud, "trusted").await;
+    cloud.await_in_file("node-1", 't').await;
+    becomes(&cloud, "untrusted").await;
+    cloud.await_in_file("node-1", 'u').await;
+    becomes(&cloud, "trusted").await;
+    cloud.stop("nodes").await;
+    cloud.start("nodes", &["--role", "nodes"]).await;
+    becomes(&cloud, "trusted").await;
+    assert_eq!(cloud.level("node-1").await, "untrusted", "two passes, and a restart");
+    let why = cloud.admin(Topic::Nodes, "node_why", json!({ "name": "node-1" })).await;
+    let told = why["pools"]["default"]["reason"].as_str().unwrap_or_default();
+    assert!(told.contains("it fell 2 times"), "{why}");
+
+    // Nobody is let off by asking for less, unless an administrator has seen whom that raises.
+    let looser = json!({ "name": "default", "flap_limit": 0 });
+    let error = cloud.try_admin(Topic::Checks, "pool_update", looser).await.unwrap_err();
+    assert!(error.kind == Kind::Conflict && error.message.contains("confirm"), "{error}");
+    cloud.admin(Topic::Nodes, "node_release", json!({ "name": "node-1", "reason": "mended" })).await;
+    cloud.await_in_file("node-1", 't').await;
+}

@@ -29,6 +29,7 @@ WELL = {
     'spice_nodes_results_total{status="pass"}': "0+1000x90",
     'spice_nodes_results_total{status="error"}': "0+5x90",
     'spice_nodes_expiring{pool="default"}': "0 3 0 2 0x90",
+    'spice_nodes_flapping{pool="default"}': "0 1 0x90",
     'spice_nodes_members{pool="default",level="trusted"}': "1000 990 900x90",
     'spice_nodes_members{pool="default",level="untrusted"}': "0x90",
     "spice_checks_late": "0 9 0x90",
@@ -79,6 +80,7 @@ TROUBLE = {
         {'spice_nodes_members{pool="default",level="untrusted"}': "1x90"},
         {"pool": "default", "level": "untrusted"},
     ),
+    "SpiceNodesFlapping": ({'spice_nodes_flapping{pool="default"}': "1x90"}, {"pool": "default"}),
     "SpiceResultsLate": ({"spice_checks_late": "3x90"}, {}),
     "SpiceBatchesLost": ({'spice_checks_recast_total{reason="silence"}': "0+2x90"}, {"reason": "silence"}),
     "SpiceQueueGrows": (

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use crate::cli::connection::Session;
-use crate::cli::definitions::{Definitions, decided};
+use crate::cli::definitions::{Definitions, decided, pool_as_given};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::export;
 use crate::cli::node_list::NodeList;
@@ -150,14 +150,14 @@ pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
         ));
     }
     for pool in wanted.pools.iter().flatten() {
-        let there = current.pools.get(pool.name.as_str()).cloned().map(|mut there| {
-            there["max_silence_s"] = json!(there.get("max_silence_ms").and_then(Value::as_i64).unwrap_or(0) / 1000);
-            there
-        });
+        let there = current.pools.get(pool.name.as_str()).map(pool_as_given);
         let given = json!({
             "mode": pool.mode,
             "max_silence_s": pool.max_silence_s,
             "accept_self_report": pool.accept_self_report,
+            "flap_limit": pool.flap_limit,
+            "flap_window_s": pool.flap_window_s,
+            "flap_hold_down_s": pool.flap_hold_down_s,
         });
         let given: Map<String, Value> = given
             .as_object()

@@ -9,7 +9,7 @@ const CHECKS: [&str; 2] = ["a", "b"];
 
 /// Something that happens.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     /// A run of a check begins now and its answer is on the way.
     Ask {
         check: usize,
@@ -32,7 +32,17 @@ enum Step {
     Reregister(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+impl Step {
+    pub(super) fn is_a_quarantine(&self) -> bool {
+        matches!(self, Self::Quarantine)
+    }
+
+    pub(super) fn is_a_release(&self) -> bool {
+        matches!(self, Self::Release)
+    }
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let status = prop_oneof![
         6 => Just(Status::Pass), 2 => Just(Status::Fail), 1 => Just(Status::Error), 1 => Just(Status::Timeout)
     ];
@@ -57,8 +67,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct World {
-    story: Story,
+pub(super) struct World {
+    pub(super) story: Story,
     oracle: Oracle,
     boot: u32,
     runs: i64,
@@ -67,9 +77,12 @@ struct World {
 }
 
 impl World {
-    fn new(judgement: Judgement) -> Self {
+    /// In a pool where nobody flaps: the oracle does not know of that.
+    pub(super) fn new(judgement: Judgement) -> Self {
         let checks = CHECKS.map(|name| CheckPolicy { judgement, ttl_ms: 20 * MINUTE, ..check(name) });
-        Self { story: Story::of(checks.into()), oracle: Oracle::default(), boot: 0, runs: 0, sent: Vec::new() }
+        let mut story = Story::of(checks.into());
+        story.policy.pools[0].flapping.limit = 0;
+        Self { story, oracle: Oracle::default(), boot: 0, runs: 0, sent: Vec::new() }
     }
 
     fn ask(&mut self, check: usize, status: Status, verifier_lag: i64, skew: i64, filler: bool) {
@@ -96,7 +109,7 @@ impl World {
     }
 
     /// The rules' level, which is never above the oracle's.
-    fn check(&mut self) -> Result<(Level, Level), TestCaseError> {
+    pub(super) fn check(&mut self) -> Result<(Level, Level), TestCaseError> {
         let alone = self.story.unsettled().level;
         let verdict = self.story.verdict();
         let limit = self.oracle.level(&self.story.policy, self.story.now);
@@ -130,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    fn happen(&mut self, step: Step) {
+    pub(super) fn happen(&mut self, step: Step) {
         let now = self.story.now;
         match step {
             Step::Ask { check, status, verifier_lag, skew, filler } => {
@@ -182,13 +195,13 @@ impl World {
     }
 }
 
-fn judgement() -> impl Strategy<Value = Judgement> {
+pub(super) fn judgement() -> impl Strategy<Value = Judgement> {
     (1..4u32, 1..4u32, prop_oneof![Just(0), Just(3 * MINUTE), Just(10 * MINUTE)])
         .prop_map(|(fail_after, recover_after, hold_down_ms)| Judgement { fail_after, recover_after, hold_down_ms })
 }
 
 /// So many cases, or as many as `PROPTEST_CASES` asks for.
-fn cases(usual: u32) -> ProptestConfig {
+pub(super) fn cases(usual: u32) -> ProptestConfig {
     let default = ProptestConfig { max_shrink_iters: 4_000, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => default,

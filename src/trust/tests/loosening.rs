@@ -20,6 +20,9 @@ fn the_same_policy_and_a_stricter_one_loosen_nothing() {
         check.judgement.recover_after += 1;
         check.judgement.hold_down_ms += 1;
         new.pools[0].max_silence_ms -= 1;
+        let flapping = &mut new.pools[0].flapping;
+        (flapping.limit, flapping.window_ms, flapping.hold_down_ms) =
+            (2, flapping.window_ms + 1, flapping.hold_down_ms + 1);
     });
     assert_eq!(stricter, Vec::<String>::new());
 }
@@ -27,7 +30,7 @@ fn the_same_policy_and_a_stricter_one_loosen_nothing() {
 #[test]
 fn every_way_of_asking_for_less_is_named() {
     type Case = (fn(&mut Policy), &'static str);
-    let cases: [Case; 14] = [
+    let cases: [Case; 18] = [
         (|new| drop(new.checks.remove(0)), "pool default required check a, which is deleted"),
         (|new| new.checks[0].pools.clear(), "pool default no longer requires check a"),
         (
@@ -50,6 +53,19 @@ fn every_way_of_asking_for_less_is_named() {
         (
             |new| new.pools[0].max_silence_ms += 1,
             "readers of pool default believe the last word for 600001 ms instead of 600000 ms",
+        ),
+        (|new| new.pools[0].flapping.limit = 4, "a node of pool default flaps after 4 falls instead of 3"),
+        (
+            |new| new.pools[0].flapping.limit = 0,
+            "no node of pool default flaps any more, however often it falls, instead of after 3 falls",
+        ),
+        (
+            |new| new.pools[0].flapping.window_ms = 1,
+            "falls in pool default count together for 1 ms instead of 86400000 ms",
+        ),
+        (
+            |new| new.pools[0].flapping.hold_down_ms = 1,
+            "distrust of a node that flaps in pool default may end after 1 ms instead of 86400000 ms",
         ),
     ];
     for (change, sentence) in cases {

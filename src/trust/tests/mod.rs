@@ -4,6 +4,7 @@
 mod administration;
 mod attempts;
 mod boots;
+mod flapping;
 mod histories;
 mod keys;
 mod levels;
@@ -20,7 +21,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::names::{AdapterName, CheckName, DeploymentId, NodeName, PoolName};
 use crate::protocol::{
-    CheckPolicy, Judgement, Level, Mode, NodeResult, Policy, PoolPolicy, Requirement, RunOrder, Status, Targets,
+    CheckPolicy, Flapping, Judgement, Level, Mode, NodeResult, Policy, PoolPolicy, Requirement, RunOrder, Status,
+    Targets,
 };
 
 const SECOND: i64 = 1_000;
@@ -55,7 +57,13 @@ fn check(name: &str) -> CheckPolicy {
 }
 
 fn pool(name: &str) -> PoolPolicy {
-    PoolPolicy { name: pool_name(name), mode: Mode::Enforce, max_silence_ms: 10 * MINUTE, accept_self_report: false }
+    PoolPolicy {
+        name: pool_name(name),
+        mode: Mode::Enforce,
+        max_silence_ms: 10 * MINUTE,
+        accept_self_report: false,
+        flapping: Flapping::default(),
+    }
 }
 
 fn policy(checks: Vec<CheckPolicy>) -> Policy {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use spice::bus::{Bus, BusOptions};
 use spice::clock::{Clock, SystemClock, Timestamp};
 use spice::names::{AdapterName, DeploymentId, NodeName};
-use spice::protocol::policy::{CheckPolicy, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
+use spice::protocol::policy::{CheckPolicy, Flapping, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};
 use spice::protocol::{NodeResult, RunOrder, Status, Ticket};
 use spice::rpc::server::Serving;
 use spice::rpc::table::Topic;
@@ -255,6 +255,7 @@ fn policy(deployment: &DeploymentId, adapter: &AdapterName, epoch: i64) -> anyho
         mode: Mode::Enforce,
         max_silence_ms: 600_000,
         accept_self_report: false,
+        flapping: Flapping::default(),
     };
     Ok(Policy {
         deployment: deployment.clone(),

@@ -354,7 +354,7 @@ impl Person {
     }
 }
 
-fn open(life: &Life, folder: &std::path::Path, role: &'static str) -> Database {
+pub(super) fn open(life: &Life, folder: &std::path::Path, role: &'static str) -> Database {
     let connection = format!("sqlite://{}/{role}.sqlite", folder.display());
     // It waits for nothing but the database, so it is over when it has been polled once.
     let opened = life.enter(|| super::block_on(Database::open(&connection, role)));

@@ -14,6 +14,7 @@
 //! | `rules` | what must hold, given that |
 //! | `story` | how it begins, what the time brings, how it ends; told when it fails |
 //! | `fault` | what goes wrong, drawn from the seed |
+//! | `fencing` | who acts on what is published, as a stub until that role exists |
 //! | `people` | what administrators do |
 //!
 //! `SPICE_SIM_SEED=n` tells one seed again; `SPICE_SIM_SEEDS=a..b` tells those from a to before b. `SPICE_SIM_LOG=1` shows the log beside.
@@ -22,6 +23,8 @@
 mod boots;
 mod cluster;
 mod fault;
+mod fencing;
+mod flaps;
 mod life;
 mod oracle;
 mod people;

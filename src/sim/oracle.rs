@@ -21,6 +21,10 @@ pub(super) const TTL: Duration = Duration::from_secs(30);
 pub(super) const HOLD_DOWN: Duration = Duration::from_secs(13);
 /// See [`crate::protocol::PoolPolicy`].
 pub(super) const MAX_SILENCE: Duration = Duration::from_secs(12);
+/// See [`crate::protocol::Flapping`].
+pub(super) const FLAP_WINDOW: Duration = Duration::from_secs(60);
+/// Likewise.
+pub(super) const FLAP_HOLD_DOWN: Duration = Duration::from_secs(40);
 /// What was said before a clock was set is dated by guessing for so long.
 const UNDATED: Duration = Duration::from_secs(60);
 
@@ -124,6 +128,7 @@ pub(super) struct Facts {
     /// Every moment that explains a further run.
     pub events: Vec<Duration>,
     pub last: Option<(i64, i64)>,
+    pub flaps: super::flaps::Flaps,
     pub broken: Vec<String>,
 }
 

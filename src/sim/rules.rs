@@ -49,6 +49,12 @@ impl Oracle {
                     self.breaks(facts, 1, &why);
                 }
             }
+            let settled = (!fact.changing && !view.silent && !facts.clocks_step).then_some(word).flatten();
+            if let Some(word) = settled
+                && facts.flaps.look(node, *taken, &fact, word)
+            {
+                self.breaks(facts, 1, &format!("{node} is trusted although it fell too often"));
+            }
             match taken {
                 Taken::Untrusted if !fact.was_quarantined && !has_failed(facts, &truth.verdicts, node) => {
                     self.breaks(facts, 2, &format!("{node} is distrusted, and did not fail often enough"));

@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::{Cluster, Machine, Person};
 use super::fault::{Fault, weather};
-use super::oracle::{CheckFact, MAX_SILENCE, NodeFact, Oracle, PERIOD};
+use super::fencing::Fences;
+use super::oracle::{CheckFact, FLAP_HOLD_DOWN, FLAP_WINDOW, MAX_SILENCE, NodeFact, Oracle, PERIOD};
 use super::people::definition;
 use super::provider::Nature;
 use super::reader::{self, Taken, View};
@@ -90,6 +91,7 @@ pub(super) struct Story {
     /// When each dead machine starts again, each cut one is joined, and the broker comes back.
     pub(super) mend: Vec<(Duration, Mend)>,
     next_fault: Duration,
+    fences: Fences,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,7 @@ impl Story {
         let dice = Dice::new(plot.seed);
         let cluster = Cluster::new(dice.clone(), folder);
         let oracle = Oracle::new(cluster.provider.clone());
+        let fences = Fences::new(plot.seed, &cluster.folder, oracle.clone());
         cluster.broker.set_witness(Box::new(oracle.clone()));
         let (admin, thief) = (cluster.person(Machine::Admin), cluster.person(Machine::Adapter));
         let (second_nodes, second_checks) = (dice.chance(500), dice.chance(300));
@@ -136,7 +139,7 @@ impl Story {
         let favourite = machines[dice.index(machines.len())];
         let (mixture, mend) = (Fault::mixture(&dice), Vec::new());
         let next_fault = Duration::ZERO;
-        Self { plot, dice, cluster, machines, favourite, mixture, oracle, admin, thief, mend, next_fault }
+        Self { plot, dice, cluster, machines, favourite, mixture, oracle, admin, thief, mend, next_fault, fences }
     }
 
     async fn run(mut self) {
@@ -187,7 +190,14 @@ impl Story {
     async fn set_up(&mut self) {
         sleep(Duration::from_secs(4)).await;
         let silence = MAX_SILENCE.as_secs();
-        let pool = json!({ "name": "default", "max_silence_s": silence });
+        // By dice of its own, so that the rest of the story stays what it is without it.
+        let flap_limit = Dice::new(self.plot.seed ^ 0x00f1_a999).below(4);
+        let (window, hold_down) = (FLAP_WINDOW.as_secs(), FLAP_HOLD_DOWN.as_secs());
+        let pool = json!({
+            "name": "default", "max_silence_s": silence,
+            "flap_limit": flap_limit, "flap_window_s": window, "flap_hold_down_s": hold_down,
+        });
+        self.oracle.facts().flaps.limit = usize::try_from(flap_limit).unwrap_or(0);
         if !self.admin.confirm("pool_update", pool).await {
             self.oracle.broken(0, "the pool could not be changed");
         }
@@ -265,6 +275,7 @@ impl Story {
         if let Some(view) = self.view() {
             self.oracle.look(&view);
         }
+        self.fences.tick(trouble);
     }
 
     fn view(&self) -> Option<View> {

@@ -55,6 +55,21 @@ fn without_trouble_good_nodes_are_trusted_and_bad_ones_are_not() {
 }
 
 #[test]
+fn without_trouble_each_node_that_turns_out_bad_is_fenced_once() {
+    let told: Vec<Told> = (1..5).map(|seed| tell(Plot { seed, trouble: Duration::ZERO })).collect();
+    let mut fenced = 0;
+    for (seed, told) in (1..).zip(&told) {
+        let bad = told.log.iter().filter_map(|line| line.trim_start().split_once(' ')?.1.strip_suffix(" is Bad"));
+        for node in bad {
+            let acts = told.log.iter().filter(|line| line.contains(&format!(" fences {node} "))).count();
+            assert_eq!(acts, 1, "{node} in {}", story(seed, told));
+            fenced += 1;
+        }
+    }
+    assert!(fenced > 0, "these seeds have no bad node: choose others");
+}
+
+#[test]
 fn the_same_seed_tells_the_same_story() {
     for seed in [3, 4, 5] {
         let (one, two) = (tell(plot(seed)), tell(plot(seed)));
@@ -154,6 +169,9 @@ fn many_stories_in_which_much_goes_wrong_and_the_rules_hold() {
                         }
                         let story = desk.tell(seed);
                         told.fetch_add(1, Ordering::SeqCst);
+                        if story.broken.is_empty() && environment("SPICE_SIM_SEED").is_some() {
+                            println!("{}", story.log.join("\n"));
+                        }
                         if !story.broken.is_empty() {
                             failed.lock().unwrap().push((seed, story));
                         }

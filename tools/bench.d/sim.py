@@ -85,7 +85,9 @@ def mutations(target, seeds, chosen):
         mutation.apply(copy)
     with (copy / "src/sim/mod.rs").open("a") as file:
         file.write(SWITCH)
-    program = build(copy, target, [])
+    # Cargo tells packages apart by their place in the workspace: without a profile of its own this would replace the
+    # usual program.
+    program = build(copy, target, ["--config", "profile.dev.package.spice.codegen-units=200"])
     caught = []
     print(f"{'':4}  {'mutation':26} {'seed':>6} {'rule':>4}  the rule that is broken, and how it was noticed")
     for mutation in MUTATIONS:

@@ -96,10 +96,9 @@ MUTATIONS = [
         "Passes end distrust at once.",
         (
             (
-                "trust/standing.rs",
-                "        self.failed_at.plus(Duration::from_millis(u64::try_from(check.judgement.hold_down_ms).unwrap_or(0)))",
-                "        self.failed_at.plus(Duration::from_millis("
-                "if BROKEN { 0 } else { u64::try_from(check.judgement.hold_down_ms).unwrap_or(0) }))",
+                "trust/flap.rs",
+                "let usual = after(distrust.failed_at, check.judgement.hold_down_ms);",
+                "let usual = after(distrust.failed_at, if BROKEN { 0 } else { check.judgement.hold_down_ms });",
             ),
         ),
     ),
@@ -324,6 +323,29 @@ MUTATIONS = [
                 "        database.guarded(Guard { statement, arguments })\n",
                 "        if BROKEN {\n            return database.clone();\n        }\n"
                 "        database.guarded(Guard { statement, arguments })\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "paused-leader-acts",
+        "Whoever was paused between deciding and acting does not ask whether it leads.",
+        (
+            (
+                "store/lease.rs",
+                "        Duration::from_millis(self.0.until.load(Ordering::SeqCst)).saturating_sub(self.now())\n",
+                "        if BROKEN {\n            return LEASE;\n        }\n"
+                "        Duration::from_millis(self.0.until.load(Ordering::SeqCst)).saturating_sub(self.now())\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "flapping-ignored",
+        "Falls are not counted, so that the hold-down of the check is all a node waits for.",
+        (
+            (
+                "trust/flap.rs",
+                "        let last = self.falls.last()?;\n",
+                "        let last = self.falls.last().filter(|_| !BROKEN)?;\n",
             ),
         ),
     ),

@@ -1,6 +1,6 @@
 //! What an administrator registers as a check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,9 @@ pub struct Check {
     /// Most batches of its scheduled runs under way at a time, 1 to 1000; as many as there are where absent.
     #[serde(default)]
     pub max_batches: Option<i64>,
+    /// A run includes only nodes that have passed all of these: a pass of theirs that counts still, under their present definition.
+    #[serde(default)]
+    pub after: BTreeSet<CheckName>,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -116,6 +119,9 @@ pub struct NewCheck {
     /// See [`Check::max_batches`].
     #[serde(default)]
     pub max_batches: Option<i64>,
+    /// See [`Check::after`].
+    #[serde(default)]
+    pub after: BTreeSet<CheckName>,
     /// Registers the check although no adapter of that name has announced itself.
     #[serde(default)]
     pub allow_missing_adapter: bool,
@@ -155,9 +161,14 @@ pub struct CheckChanges {
     /// See [`Check::max_batches`]; null lifts the limit.
     #[serde(deserialize_with = "present")]
     pub max_batches: Option<Option<i64>>,
+    /// See [`Check::after`].
+    pub after: Option<BTreeSet<CheckName>>,
     /// See [`NewCheck::allow_missing_adapter`].
     pub allow_missing_adapter: bool,
 }
+
+/// Most checks one waits for.
+const MAX_AFTER: i64 = 16;
 
 fn default_retries() -> i64 {
     DEFAULT_RETRIES
@@ -194,6 +205,7 @@ impl Check {
             batch_size: new.batch_size.unwrap_or(100),
             overlap: new.overlap,
             max_batches: new.max_batches,
+            after: new.after,
             created_at: now,
             changed_at: now,
         }
@@ -217,6 +229,7 @@ impl Check {
         next.batch_size = changes.batch_size.unwrap_or(next.batch_size);
         next.overlap = changes.overlap.unwrap_or(next.overlap);
         next.max_batches = changes.max_batches.unwrap_or(next.max_batches);
+        next.after = changes.after.unwrap_or(next.after);
         if next.adapter != self.adapter || next.parameters != self.parameters {
             next.revision += 1;
         }
@@ -247,6 +260,7 @@ impl Check {
         if let Some(most) = self.max_batches {
             within("max_batches", most, 1, 1000);
         }
+        within("the number of checks in after", i64::try_from(self.after.len()).unwrap_or(i64::MAX), 0, MAX_AFTER);
         within("judgement.fail_after", i64::from(self.judgement.fail_after), 1, 100);
         within("judgement.recover_after", i64::from(self.judgement.recover_after), 1, 100);
         within("judgement.hold_down_ms", self.judgement.hold_down_ms, 0, 30 * 86_400_000);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::checks::adapters::Sign;
 use crate::checks::news::Heard;
+use crate::checks::prerequisites::Definition;
 use crate::checks::run::Cause;
 use crate::checks::{Checks, State, storage};
 use crate::names::{AdapterName, CheckName, NodeName};
@@ -44,6 +45,25 @@ pub(super) struct NodesChanged {
     nodes: BTreeSet<NodeName>,
     #[serde(rename = "cause")]
     _cause: IgnoredAny,
+}
+
+/// What a ticket says of the definition it is for.
+#[derive(Deserialize)]
+struct Asked {
+    check_id: String,
+    revision: i64,
+}
+
+impl State {
+    /// Under which definition a batch was asked, where others wait for its outcome.
+    fn definition_asked(&self, order: RunOrder, batch: i64) -> Option<Definition> {
+        let batch = self.runs.batch(order, batch)?;
+        if !self.planner.prerequisites.is_about(&batch.check) {
+            return None;
+        }
+        let Asked { check_id: id, revision } = serde_json::from_str(&batch.ticket.body).ok()?;
+        Some(Definition { id, revision })
+    }
 }
 
 impl Checks {
@@ -83,6 +103,7 @@ impl Checks {
         let order: RunOrder = stored.run.parse().map_err(RpcError::bad_request)?;
         let mut state = self.state.lock().await;
         let now = self.clock.now();
+        let definition = state.definition_asked(order, stored.batch);
         let Some((run, complete)) = state.runs.stored(order, stored.batch, &stored.outcomes, now) else {
             return Ok(Value::Null);
         };
@@ -102,6 +123,10 @@ impl Checks {
             changes.commit().await
         };
         saved.await.map_err(RpcError::from)?;
+        if let Some(definition) = definition {
+            state.planner.prerequisites.hear(&run.check, &definition, run.started_at, &stored.outcomes, now);
+            self.wake.notify_one();
+        }
         let back = state.planner.silence.hear(&run.check, &stored.outcomes);
         if !back.is_empty() {
             // Should this fail, their next slots ask them; the outcomes that were reported are stored all the same.
@@ -158,6 +183,8 @@ impl Checks {
         if !self.is_fresh(&state, caller)? {
             return Ok(Value::Null);
         }
+        // Whatever changed, what they passed before may not count any more.
+        state.planner.prerequisites.forget(&changed.nodes);
         let mut changes = self.database.begin().await.map_err(RpcError::from)?;
         let begun = {
             let wanted = |_: &State, _: &CheckName| changed.nodes.iter().cloned().collect();

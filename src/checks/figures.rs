@@ -32,6 +32,7 @@ impl Checks {
         let state = self.state.lock().await;
         let now = self.now();
         metrics::gauge!("spice_checks_held").set(state.planner.holding.total() as f64);
+        metrics::gauge!("spice_checks_not_passed_before").set(state.planner.prerequisites.total() as f64);
         metrics::gauge!("spice_checks_outstanding").set(state.runs.outstanding() as f64);
         metrics::gauge!("spice_checks_windows_open").set(state.planner.holding.openings.open().count() as f64);
         metrics::gauge!("spice_checks_late").set(state.runs.past_end(now).results as f64);

@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checks::Checks;
 use crate::checks::planner::Inventory;
-use crate::names::NodeName;
+use crate::checks::prerequisites::Definition;
+use crate::clock::Timestamp;
+use crate::names::{CheckName, NodeName};
 use crate::protocol::Traits;
 use crate::rpc::RpcError;
 use crate::rpc::table::Topic;
@@ -26,6 +28,14 @@ struct Answer {
     nodes: Option<BTreeMap<NodeName, Traits>>,
     #[serde(default)]
     more: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Told {
+    passed: BTreeMap<NodeName, Timestamp>,
+    /// The last node looked at, where there are more.
+    #[serde(default)]
+    more: Option<NodeName>,
 }
 
 /// Pages of the list, put together.
@@ -65,9 +75,10 @@ pub async fn keep(checks: Arc<Checks>, stop: CancellationToken) {
     loop {
         crate::telemetry::health::turn();
         checks.fetch_inventory().await;
+        let all_told = checks.fetch_passed().await;
         let pause = match checks.state.lock().await.inventory_version {
-            Some(_) => ASK_EVERY.1,
-            None => ASK_EVERY.0,
+            Some(_) if all_told => ASK_EVERY.1,
+            _ => ASK_EVERY.0,
         };
         tokio::select! {
             biased;
@@ -95,6 +106,7 @@ impl Checks {
                 // Two may have asked at once; versions only grow.
                 if let Some(nodes) = nodes.filter(|_| state.inventory_version.is_none_or(|known| version > known)) {
                     state.planner.silence.keep(|_| true, |node| nodes.contains_key(node));
+                    state.planner.prerequisites.keep(|node| nodes.contains_key(node));
                     state.inventory = nodes;
                     state.inventory_version = Some(version);
                     self.wake.notify_one();
@@ -103,6 +115,44 @@ impl Checks {
             Err(error) => {
                 metrics::counter!("spice_checks_inventory_failures_total").increment(1);
                 tracing::debug!(%error, "the list of nodes could not be fetched; the one known is used");
+            }
+        }
+    }
+
+    /// Asks who has passed what other checks wait for, where that is not known; false where it is still not known.
+    async fn fetch_passed(&self) -> bool {
+        let asked = self.state.lock().await.planner.prerequisites.to_ask();
+        let mut all_told = true;
+        for (check, definition) in asked {
+            match self.fetch_passed_of(&check, &definition).await {
+                Ok(until) => {
+                    self.state.lock().await.planner.prerequisites.told(&check, &definition, until);
+                    self.wake.notify_one();
+                }
+                Err(error) => {
+                    all_told = false;
+                    tracing::debug!(%error, check.name = %check, "who has passed it is not known yet; checks that run after it wait");
+                }
+            }
+        }
+        all_told
+    }
+
+    async fn fetch_passed_of(
+        &self,
+        check: &CheckName,
+        Definition { id, revision }: &Definition,
+    ) -> Result<BTreeMap<NodeName, Timestamp>, RpcError> {
+        let (mut all, mut after) = (BTreeMap::new(), None::<NodeName>);
+        loop {
+            let args = json!({ "check": check, "check_id": id, "revision": revision, "after": after });
+            let args: Map<String, Value> = serde_json::from_value(args).map_err(RpcError::internal)?;
+            let answer = self.rpc.call_within(Topic::Nodes, "node_passed", args, PATIENCE).await?;
+            let Told { passed, more } = serde_json::from_value(answer).map_err(RpcError::internal)?;
+            all.extend(passed);
+            match more {
+                Some(last) if after.as_ref().is_none_or(|after| last > *after) => after = Some(last),
+                _ => return Ok(all),
             }
         }
     }

@@ -17,6 +17,8 @@ pub enum Skipped {
     Overlap,
     /// A maintenance window holds it.
     Window,
+    /// It has not passed what the check runs after.
+    Prerequisite,
 }
 
 impl Skipped {
@@ -26,6 +28,7 @@ impl Skipped {
         match self {
             Self::Overlap => "overlap",
             Self::Window => "window",
+            Self::Prerequisite => "prerequisite",
         }
     }
 }

@@ -28,6 +28,7 @@ mod news;
 pub mod overdue;
 pub mod planner;
 mod pools;
+pub mod prerequisites;
 pub mod profile;
 pub mod recast;
 pub mod registry;

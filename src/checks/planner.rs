@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::checks::definition::Check;
 use crate::checks::due::{Due, MOST_MISSED};
 use crate::checks::ledger::{Ledger, Skipped};
+use crate::checks::prerequisites::Prerequisites;
 use crate::checks::registry::Registry;
 use crate::checks::schedule::{self, Schedule};
 use crate::checks::silence::Silence;
@@ -62,6 +63,8 @@ pub struct Planner {
     pub silence: Silence,
     /// Who is held by a maintenance window.
     pub holding: Holding,
+    /// Who waits for another check to pass.
+    pub prerequisites: Prerequisites,
 }
 
 impl Planner {
@@ -74,6 +77,7 @@ impl Planner {
         self.waiting.keep(|name| registry.checks.get(name).is_some_and(|check| check.enabled));
         self.ledger.keep(|name| registry.checks.contains_key(name));
         self.silence.keep(|name| registry.checks.contains_key(name), |_| true);
+        self.prerequisites.follow(registry);
         for check in registry.checks.values().filter(|check| check.enabled) {
             let Ok(schedule) = registry.schedule_of(check) else { continue };
             match self.plans.get_mut(&check.name) {
@@ -109,6 +113,11 @@ impl Planner {
                 plan.take_back(&check, nodes, now.monotonic);
             }
         }
+        for (check, nodes) in self.prerequisites.freed(registry, now.utc) {
+            if let Some(plan) = self.plans.get_mut(&check) {
+                plan.next(nodes, now.monotonic);
+            }
+        }
         for (name, plan) in &mut self.plans {
             let Some(check) = registry.checks.get(name) else { continue };
             let begins = plan.slot(now);
@@ -139,7 +148,8 @@ impl Planner {
             }
         }
         for due in &mut due {
-            due.nodes = self.hold(&due.check, std::mem::take(&mut due.nodes), inventory, now.utc);
+            let free = self.hold(&due.check, std::mem::take(&mut due.nodes), inventory, now.utc);
+            due.nodes = self.admit(registry, &due.check, free, now.utc);
         }
         due
     }
@@ -155,6 +165,21 @@ impl Planner {
         let all = nodes.len();
         let free = self.holding.admit(check, nodes, inventory);
         self.ledger.skipped(check, Skipped::Window, all - free.len(), now);
+        free
+    }
+
+    /// Has those of `nodes` wait that have not passed what the check runs after; returns the others.
+    pub fn admit(
+        &mut self,
+        registry: &Registry,
+        check: &CheckName,
+        nodes: Vec<NodeName>,
+        now: Timestamp,
+    ) -> Vec<NodeName> {
+        let Some(definition) = registry.checks.get(check) else { return nodes };
+        let all = nodes.len();
+        let free = self.prerequisites.admit(definition, nodes, now);
+        self.ledger.skipped(check, Skipped::Prerequisite, all - free.len(), now);
         free
     }
 
@@ -265,6 +290,13 @@ impl Plan {
         // Of a large cloud it is megabytes for each check, for as long as the slot is spread.
         placed.shrink_to_fit();
         self.pending = placed.into();
+    }
+
+    /// Lets nodes go first, whatever place they have.
+    fn next(&mut self, nodes: Vec<NodeName>, now: Duration) {
+        let first: BTreeSet<&NodeName> = nodes.iter().collect();
+        self.pending.retain(|(_, node)| !first.contains(node));
+        nodes.into_iter().for_each(|node| self.pending.push_front((now, node)));
     }
 
     /// Gives nodes that were held their places, counted from now, unless they have one.

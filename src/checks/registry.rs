@@ -1,6 +1,6 @@
 //! All definitions, as a value: changes make a new registry, which is stored before it takes the old one's place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::checks::definition::Check;
@@ -119,6 +119,7 @@ impl Registry {
             let known = self.pools.keys().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
             faults.push(format!("there is no pool named {pool}; known are: {known}"));
         }
+        faults.extend(self.faults_of_order(&check));
         if !self.checks.contains_key(&check.name) && self.checks.len() >= MAX_DEFINITIONS {
             faults.push(format!("there are {MAX_DEFINITIONS} checks already; delete some"));
         }
@@ -133,12 +134,39 @@ impl Registry {
     /// This registry without the check `name`.
     ///
     /// # Errors
-    /// Not found.
+    /// Not found, or conflict while another check runs after it.
     pub fn without_check(&self, name: &CheckName) -> Result<Self, RpcError> {
         self.check(name)?;
+        let users: Vec<&str> =
+            self.checks.values().filter(|check| check.after.contains(name)).map(|check| check.name.as_str()).collect();
+        if !users.is_empty() {
+            return Err(RpcError::conflict(format!(
+                "the checks {} run after {name}; take it out of those first (`spicectl check set --after`)",
+                users.join(", ")
+            )));
+        }
         let mut next = self.clone();
         next.checks.remove(name);
         Ok(next)
+    }
+
+    /// What is wrong with the checks that `check` runs after.
+    fn faults_of_order(&self, check: &Check) -> Vec<String> {
+        let unknown = check.after.iter().filter(|name| **name != check.name && !self.checks.contains_key(*name));
+        let mut faults: Vec<String> =
+            unknown.map(|name| format!("after: there is no check named {name}; register it first")).collect();
+        let mut path = vec![&check.after];
+        let mut seen = BTreeSet::new();
+        while let Some(after) = path.pop() {
+            if after.contains(&check.name) {
+                let text = "after: it would run after itself, by way of the checks it names; it would never run";
+                faults.push(text.to_owned());
+                break;
+            }
+            let further = after.iter().filter_map(|name| self.checks.get(name)).filter(|next| seen.insert(&next.name));
+            path.extend(further.map(|next| &next.after));
+        }
+        faults
     }
 
     /// This registry with a profile that is new or changed.

@@ -62,8 +62,18 @@ impl Checks {
             )));
         }
         let total = nodes.len();
+        let now = self.clock.now();
+        let lack = |node: &&NodeName| state.planner.prerequisites.lacks(&check.after, node, now).next().is_some();
+        let waiting = nodes.iter().filter(lack).count();
         let order = self.begin(&mut state, &check.name, nodes, Cause::Request).await?;
-        Ok(json!({ "run": order.map(|order| order.to_string()), "nodes": total }))
+        let Some(order) = order else {
+            return Err(RpcError::conflict(format!(
+                "no node of these has passed what check {} runs after ({}); it runs there as soon as they have",
+                check.name,
+                check.after.iter().map(CheckName::as_str).collect::<Vec<_>>().join(", ")
+            )));
+        };
+        Ok(json!({ "run": order.to_string(), "nodes": total - waiting, "waiting": waiting }))
     }
 
     /// Runs every check for nodes that somebody knows to be back, or wants to know about.

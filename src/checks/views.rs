@@ -15,6 +15,8 @@ use crate::protocol::TargetMatcher;
 
 /// How many future runs are shown.
 const NEXT_RUNS: usize = 5;
+/// How many nodes that wait are named.
+const MOST_NAMED: usize = 10;
 /// How many instances of adapters that lack something are told of.
 const MOST_FAULTS: usize = 20;
 
@@ -48,6 +50,14 @@ impl Checks {
             warnings
                 .push(format!("no living adapter named {}; until one starts, every result is an error", check.adapter));
         }
+        for other in
+            check.after.iter().filter_map(|name| state.registry.checks.get(name)).filter(|other| !other.enabled)
+        {
+            let name = &other.name;
+            warnings.push(format!(
+                "check {name}, which has to be passed before, is disabled; once its passes expire this one runs nowhere"
+            ));
+        }
         let ttl = state.registry.ttl_of(check).map(|ttl| ttl.as_secs()).ok();
         if let Some(members) = details.as_object_mut() {
             members.insert("next_runs".to_owned(), json!(if check.enabled { next } else { Vec::new() }));
@@ -56,6 +66,11 @@ impl Checks {
             members.insert("effective_schedule".to_owned(), json!(schedule));
             members.insert("nodes".to_owned(), json!(state.aimed_at(check).len()));
             members.insert("waiting".to_owned(), json!(state.planner.waiting.count(&check.name)));
+            let waits = state.planner.prerequisites.waiting(&check.name);
+            members.insert(
+                "not_passed_before".to_owned(),
+                json!({ "nodes": waits.len(), "some": waits.take(MOST_NAMED).collect::<Vec<_>>() }),
+            );
             members.insert("held".to_owned(), json!(state.planner.holding.count(&check.name)));
             members
                 .insert("last_run".to_owned(), json!(state.runs.latest().find(|run| run.check == check.name).map(run)));
@@ -117,6 +132,7 @@ impl Checks {
             "missed_slots": missed,
             "waiting": state.planner.waiting.checks().map(|check| state.planner.waiting.count(check)).sum::<usize>(),
             "held": state.planner.holding.total(),
+            "not_passed_before": state.planner.prerequisites.total(),
             "windows_open": windows,
             "late": past_end.results,
             "behind": behind,

@@ -164,6 +164,8 @@ const SHOW: &[Field] = &[
     field("batch_size"),
     field("overlap"),
     field("max_batches"),
+    field("after"),
+    shown("not_passed_before", show::not_passed_before),
     shown("last_run", show::last_run),
     shown("slots", show::slots),
     field("waiting"),

@@ -62,6 +62,9 @@ pub struct CheckOptions {
     /// Most batches of scheduled runs under way at a time, 1 to 1000; none lifts the limit
     #[arg(long, value_name = "N|none", value_parser = values::max_batches)]
     max_batches: Option<values::MaxBatches>,
+    /// Run only where this check has passed; repeat for several, or none
+    #[arg(long, value_name = "CHECK|none", value_parser = values::after)]
+    after: Vec<values::After>,
     /// For people
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     description: Option<String>,
@@ -95,6 +98,7 @@ impl CheckOptions {
         put("batch_size", self.batch_size.map(Value::from));
         put("overlap", self.overlap.map(|overlap| json!(overlap)));
         put("max_batches", self.max_batches.map(|values::MaxBatches(most)| json!(most)));
+        put("after", values::all_of(&self.after).map(|after| json!(after)));
         put("description", self.description.clone().map(Value::from));
         put("allow_missing_adapter", self.allow_missing_adapter.then_some(json!(true)));
         put("parameters", self.parameters.clone().map(Value::from));

@@ -111,7 +111,7 @@ struct Written {
 }
 
 /// The members of a check that a file decides.
-pub const CHECK_MEMBERS: [&str; 14] = [
+pub const CHECK_MEMBERS: [&str; 15] = [
     "adapter",
     "parameters",
     "schedule",
@@ -126,6 +126,7 @@ pub const CHECK_MEMBERS: [&str; 14] = [
     "batch_size",
     "overlap",
     "max_batches",
+    "after",
 ];
 
 impl Definitions {

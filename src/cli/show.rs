@@ -62,6 +62,18 @@ pub fn last_run(run: &Value) -> Vec<String> {
     )]
 }
 
+/// Who waits for what a check runs after.
+pub fn not_passed_before(value: &Value) -> Vec<String> {
+    let count = value.get("nodes").and_then(Value::as_u64).unwrap_or(0);
+    let some: Vec<String> =
+        value.get("some").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(safe).collect();
+    match (count, count > some.len() as u64) {
+        (0, _) => vec!["nobody waits".to_owned()],
+        (_, false) => vec![format!("{count} nodes wait: {}", some.join(", "))],
+        (_, true) => vec![format!("{count} nodes wait, among them {}", some.join(", "))],
+    }
+}
+
 /// What became of a check's slots since the service started.
 pub fn slots(value: &Value) -> Vec<String> {
     let mut told = vec![format!(

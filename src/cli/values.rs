@@ -1,13 +1,13 @@
 //! Values as people write them on the command line: parameters, targets, labels, durations, times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde_json::Value;
 
 use crate::checks::definition::Overlap;
 use crate::clock::Timestamp;
-use crate::names::{NodeName, PoolName};
+use crate::names::{CheckName, NodeName, PoolName};
 use crate::protocol::{Requirement, Targets};
 use crate::text::display_safe_to;
 
@@ -181,6 +181,25 @@ pub fn max_batches(text: &str) -> Result<MaxBatches, String> {
     }
 }
 
+/// A check to run after, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct After(pub Option<CheckName>);
+
+/// # Errors
+/// A sentence when it is no name.
+pub fn after(text: &str) -> Result<After, String> {
+    match text {
+        "none" => Ok(After(None)),
+        name => name.parse().map(|name| After(Some(name))).map_err(|error| format!("{error}")),
+    }
+}
+
+/// The checks named; `None` where nothing was given.
+#[must_use]
+pub fn all_of(given: &[After]) -> Option<BTreeSet<CheckName>> {
+    (!given.is_empty()).then(|| given.iter().filter_map(|After(name)| name.clone()).collect())
+}
+
 /// Seconds: a whole number, or one followed by `s`, `m`, `h` or `d`.
 ///
 /// # Errors
@@ -274,6 +293,10 @@ mod tests {
     fn overlap_and_limits_are_understood_or_refused() {
         assert_eq!(overlap("queue"), Ok(Overlap::Queue));
         assert_eq!((max_batches("none"), max_batches("4")), (Ok(MaxBatches(None)), Ok(MaxBatches(Some(4)))));
+        assert_eq!(all_of(&[]), None);
+        assert_eq!(all_of(&[after("none").unwrap()]), Some(BTreeSet::new()));
+        assert_eq!(all_of(&[after("boot").unwrap()]), Some(["boot".parse().unwrap()].into()));
+        assert!(after("no name").is_err());
         assert!(overlap("wait").is_err() && max_batches("").is_err());
     }
 

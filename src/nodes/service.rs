@@ -29,6 +29,7 @@ impl Service for Arc<Nodes> {
                 let Document { document } = typed(args)?;
                 self.apply_policy(document).await.map(|()| Value::Null)
             }
+            "node_passed" => self.passed(typed(args)?).await,
             "node_inventory" => self.inventory(typed(args)?).await,
             "policy_preview" => {
                 let Previewed { candidate } = typed(args)?;

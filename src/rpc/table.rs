@@ -188,6 +188,7 @@ pub const METHODS: &[Method] = &[
     method(Topic::Nodes, "pool_reset_epoch", Allowed::Admin, Class::Call, "at_least?, reason?, confirm?", "Has Nodes begin anew with an epoch that readers take; without confirm it says what it would do."),
     method(Topic::Nodes, "policy_adopt", Allowed::Admin, Class::Call, "confirm?, reason?", "Has nodes judged by the policy of a restored Checks; without confirm it says what that would change."),
     method(Topic::Nodes, "status", Allowed::Reader, Class::Call, "", "Nodes' health: epoch, version, policy, levels, record head."),
+    method(Topic::Nodes, "node_passed", Allowed::Checks, Class::Call, "check, check_id, revision, after?", "Who has passed a check under this definition, and until when that counts, in pages; more: the last node looked at."),
     method(Topic::Nodes, "node_inventory", Allowed::Checks, Class::Call, "known_version?, after?", "Names, labels, aggregates and zones of all nodes, in pages, or nothing if unchanged."),
     method(Topic::Nodes, "policy_preview", Allowed::Checks, Class::Call, "candidate", "Whose level a policy would change; nothing is changed."),
     method(Topic::Nodes, "policy_publish", Allowed::Checks, Class::Cast, "document", "A new policy, signed."),

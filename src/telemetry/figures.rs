@@ -71,6 +71,7 @@ pub const FIGURES: &[Figure] = &[
     gauge("spice_checks_late", "", "Results that are awaited although their deadline is over."),
     counter("spice_checks_lost_total", "check", "Results of which nothing was heard, not even that their timeout is stored; they are given up."),
     counter("spice_checks_nodes_returned_total", "", "Nodes that answered again after they had not, and were checked at once."),
+    gauge("spice_checks_not_passed_before", "", "Nodes that a check leaves out until they have passed the checks it runs after, each counted once for every such check."),
     gauge("spice_checks_outstanding", "", "Results that are awaited."),
     counter("spice_checks_overdue_repeated_total", "", "Timeouts that were told again because nobody said that they are stored."),
     counter("spice_checks_overdue_total", "check", "Results that were not there at the deadline and became a timeout."),

@@ -184,6 +184,19 @@ fn pass_that_counts<'a>(
     state.passes.iter().filter(counts).max_by_key(|pass| pass.evidence_at)
 }
 
+/// Until when the last pass of `check` counts, whatever pools require and accept; `None` where `node` has none that counts, or failed since.
+#[must_use]
+pub fn passed_until(node: &NodeTrust, check: &CheckPolicy, now: Timestamp) -> Option<Timestamp> {
+    let state = node.checks.get(&check.name)?;
+    if state.row(true).next().is_some() {
+        return None;
+    }
+    let present = (state.generation_of(check)?, node.facts.boots.count());
+    let counts = |pass: &&Pass| (pass.generation, pass.boot) == present && node.facts.remembers(pass);
+    let until = state.passes.iter().filter(counts).map(|pass| expires_at(pass, check)).max()?;
+    (now < until).then_some(until)
+}
+
 /// Why there is no such pass: what is wrong with the newest one.
 fn missing(
     pool: &PoolPolicy,

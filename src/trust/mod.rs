@@ -76,7 +76,7 @@ use std::time::Duration;
 
 pub use boot::{BootSeen, Boots};
 pub use fold::{Folded, Note, fold};
-pub use judge::{Verdict, judge};
+pub use judge::{Verdict, judge, passed_until};
 pub use loosen::{Loosening, loosens};
 pub use node::{Maintenance, NodeFacts, NodeTrust, Quarantine, Recorded, Review};
 pub use observation::{Observation, Reporter};

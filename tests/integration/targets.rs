@@ -156,3 +156,49 @@ async fn a_node_that_answers_again_is_asked_at_once_what_it_did_not_answer() {
     let unknown = cloud.try_admin(Topic::Checks, "node_check", json!({ "nodes": ["nobody"] })).await;
     assert_eq!(unknown.unwrap_err().kind, Kind::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_runs_only_where_another_has_passed_and_as_soon_as_it_has() {
+    let mut cloud = Cloud::one_process_each("").await;
+    cloud.register_nodes(2).await;
+    known(&cloud, 2).await;
+    cloud.oat.order(json!({ "level": { "node-2": "untrusted" } })).await;
+    register(&cloud, "first", json!({ "all": true })).await;
+    cloud.await_in_file("node-2", 'u').await;
+    let second = json!({
+        "name": "second", "adapter": "openattestation", "schedule": { "every": "7d" }, "timeout_s": 5, "ttl_s": 864_000,
+        "pools": { "default": "advisory" }, "after": ["first"],
+    });
+    let mut strange = second.clone();
+    strange["after"] = json!(["ghost"]);
+    let error = cloud.try_admin(Topic::Checks, "check_create", json!({ "check": strange })).await.unwrap_err();
+    assert!(error.kind == Kind::BadRequest && error.message.contains("no check named ghost"), "{error}");
+    cloud.admin(Topic::Checks, "check_create", json!({ "check": second })).await;
+
+    let asked = async |cloud: &Cloud, node: &str| {
+        let stored = cloud.admin(Topic::Nodes, "result_list", json!({ "node": node, "check": "second" })).await;
+        stored.as_array().unwrap().len()
+    };
+    eventually("whoever passed is asked", async || asked(&cloud, "node-1").await == 1).await;
+    let shown = cloud.admin(Topic::Checks, "check_show", json!({ "name": "second" })).await;
+    assert_eq!(shown["not_passed_before"], json!({ "nodes": 1, "some": ["node-2"] }), "{shown}");
+
+    // After a restart it is known who has passed, without anybody having to pass again.
+    cloud.kill("checks").await;
+    cloud.start("checks", &["--role", "checks"]).await;
+    let run = async |args: Value| cloud.try_admin(Topic::Checks, "check_run", args).await;
+    eventually("Nodes has told who passed", async || {
+        let made = run(json!({ "name": "second" })).await;
+        made.is_ok_and(|made| (&made["nodes"], &made["waiting"]) == (&json!(1), &json!(1)))
+    })
+    .await;
+    let error = run(json!({ "name": "second", "nodes": ["node-2"] })).await.unwrap_err();
+    assert!(error.kind == Kind::Conflict && error.message.contains("runs after (first)"), "{error}");
+    let error = cloud.try_admin(Topic::Checks, "check_delete", json!({ "name": "first" })).await.unwrap_err();
+    assert!(error.kind == Kind::Conflict && error.message.contains("second run after first"), "{error}");
+    assert_eq!(asked(&cloud, "node-2").await, 0);
+
+    cloud.oat.order(json!({ "level": { "node-2": "trusted" } })).await;
+    run(json!({ "name": "first" })).await.unwrap();
+    eventually("it is asked as soon as it has passed", async || asked(&cloud, "node-2").await == 1).await;
+}

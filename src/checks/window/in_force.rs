@@ -71,7 +71,8 @@ impl Checks {
 }
 
 impl State {
-    /// Holds those of `nodes` that a maintenance window covers, unless a person asked for them; returns the others.
+    /// Holds those of `nodes` that a maintenance window covers, unless a person asked for them, and those that have not passed what the check runs
+    /// after; returns the others.
     pub(in crate::checks) fn held_back(
         &mut self,
         check: &CheckName,
@@ -79,9 +80,10 @@ impl State {
         cause: Cause,
         now: Timestamp,
     ) -> Vec<NodeName> {
-        match cause {
+        let free = match cause {
             Cause::Request => nodes,
             Cause::Schedule | Cause::NodeChange => self.planner.hold(check, nodes, &self.inventory, now),
-        }
+        };
+        self.planner.admit(&self.registry, check, free, now)
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::export;
 use crate::cli::node_list::NodeList;
 use crate::cli::output::word;
 use crate::clock::{SystemClock, Timestamp};
+use crate::names::CheckName;
 use crate::rpc::table::Topic;
 
 /// What is done to one thing.
@@ -189,7 +190,9 @@ pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
         let there = current.nodes.get(node.name.as_str());
         steps.push(step("node", node.name.as_str(), there, traits, (Topic::Nodes, "node_create", create), call));
     }
-    for (check, missing_allowed) in wanted.checks.iter().flatten() {
+    for (check, missing_allowed) in in_order(wanted.checks.iter().flatten(), |(check, _)| {
+        (check.name.as_str(), check.after.iter().map(CheckName::as_str).collect())
+    }) {
         let members = decided(&json!(check));
         let allowed: &[(&str, Value)] =
             if *missing_allowed { &[("allow_missing_adapter", Value::Bool(true))] } else { &[] };
@@ -219,6 +222,35 @@ pub fn plan(wanted: &Definitions, current: &Current, prune: bool) -> Vec<Step> {
 }
 
 type Call = (Topic, &'static str, Value);
+
+fn name_of(thing: &Value) -> &str {
+    thing.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The checks that one runs after.
+fn names_before(check: &Value) -> BTreeSet<&str> {
+    check.get("after").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// `things` in an order in which each comes after those it names, as far as there is one.
+fn in_order<'a, T>(
+    things: impl Iterator<Item = &'a T>,
+    names: impl Fn(&'a T) -> (&'a str, BTreeSet<&'a str>),
+) -> Vec<&'a T> {
+    let mut left: Vec<(&str, BTreeSet<&str>, &T)> =
+        things.map(|thing| (names(thing).0, names(thing).1, thing)).collect();
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let waits: BTreeSet<&str> = left.iter().map(|(name, _, _)| *name).collect();
+        let is_ready = |after: &BTreeSet<&str>| after.is_disjoint(&waits);
+        let (ready, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, after, _)| is_ready(after));
+        // Where they wait for one another the service says so.
+        let (ready, rest) = if ready.is_empty() { (rest, ready) } else { (ready, rest) };
+        ordered.extend(ready.into_iter().map(|(_, _, thing)| thing));
+        left = rest;
+    }
+    ordered
+}
 
 /// What has to be done about one thing: `whole` is what the file says, `there` what the service has.
 fn step(
@@ -263,7 +295,9 @@ fn unwanted(wanted: &Definitions, current: &Current) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut delete = |kind, named: Option<BTreeSet<&str>>, there: &BTreeMap<String, Value>, topic, method| {
         let Some(named) = named else { return };
-        for name in there.keys().filter(|name| !named.contains(name.as_str())) {
+        let gone = there.iter().filter(|(name, _)| !named.contains(name.as_str())).map(|(_, thing)| thing);
+        let ordered = in_order(gone, |thing| (name_of(thing), names_before(thing)));
+        for name in ordered.into_iter().rev().map(name_of).map(str::to_owned) {
             let call = Some((topic, method, json!({ "name": name })));
             steps.push(Step { action: Action::Delete, kind, name: name.clone(), changes: Vec::new(), call });
         }

@@ -132,3 +132,21 @@ fn windows_are_made_last_go_first_and_stay_when_they_are_over() {
         "a window has an end"
     );
 }
+
+#[test]
+fn a_check_is_made_after_those_it_runs_after_and_deleted_before_them() {
+    let file = "\
+checks:
+  - {name: deep, adapter: command, schedule: {every: 10m}, after: [middle]}
+  - {name: middle, adapter: command, schedule: {every: 10m}, after: [zero]}
+  - {name: zero, adapter: command, schedule: {every: 10m}}
+";
+    let steps = plan(&wanted(file), &empty_service(), false);
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["zero", "middle", "deep"]);
+    let there = after(&steps, empty_service());
+    assert!(plan(&wanted(file), &there, true).iter().all(|step| step.action == Action::Leave), "it is as wanted");
+    let steps = plan(&wanted("checks: []"), &there, true);
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["deep", "middle", "zero"]);
+}

@@ -30,10 +30,10 @@ def verdict(holds):
     return "PASS" if holds else "MISS"
 
 
-def build(sources, target, profile):
+def build(sources, target, options):
     """Builds the tests of `sources`; the program."""
     environment = surroundings.environment() | {"CARGO_TARGET_DIR": str(target)}
-    command = ["cargo", "test", "--locked", *profile, "--lib", "--no-run", "--message-format", "json"]
+    command = ["cargo", "test", "--locked", *options, "--lib", "--no-run", "--message-format", "json"]
     built = subprocess.run(command, cwd=sources, env=environment, stdout=subprocess.PIPE, text=True)
     if built.returncode:
         raise SystemExit("tools/bench: it does not compile")

@@ -1,7 +1,7 @@
 //! What is known from outside: what the provider answered, what Nodes acknowledged and published, which policies Checks signed, what
 //! administrators were told, and the pool file. What must follow from it is in `rules`. Neither shares code with the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -129,6 +129,8 @@ pub(super) struct Facts {
     pub events: Vec<Duration>,
     pub last: Option<(i64, i64)>,
     pub flaps: super::flaps::Flaps,
+    /// Every head of the record that was ever told.
+    pub heads: BTreeSet<String>,
     pub broken: Vec<String>,
 }
 
@@ -265,6 +267,7 @@ impl Oracle {
             self.breaks(&mut facts, 3, &text);
         }
         if is_heartbeat {
+            facts.heads.insert(body["record_head"].as_str().unwrap_or_default().to_owned());
             facts.leads.insert(number("epoch"), policy);
         }
         let fresh = Word { as_of: made, policy, is_exact: is_heartbeat };

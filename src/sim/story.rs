@@ -6,15 +6,16 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::cluster::{Cluster, Machine, Person};
+use super::cluster::{Cluster, Machine, Person, open};
 use super::fault::{Fault, weather};
 use super::fencing::Fences;
 use super::oracle::{CheckFact, FLAP_HOLD_DOWN, FLAP_WINDOW, MAX_SILENCE, NodeFact, Oracle, PERIOD};
 use super::people::definition;
 use super::provider::Nature;
 use super::reader::{self, Taken, View};
-use super::{Dice, Log, begin, boottime, end, note};
+use super::{Dice, Life, Log, begin, boottime, end, note};
 use crate::bus::simulated::{Weather, Witness};
+use crate::chain::BEGINNING;
 use crate::rpc::table::Topic;
 
 /// How often what the filter sees is judged.
@@ -185,6 +186,22 @@ impl Story {
             self.oracle.broken(7, &format!("{panic} panicked"));
         }
         self.oracle.skips(quiet_since);
+        self.compare_record().await;
+    }
+
+    /// What was told of the record is in it: nothing was published that was not stored.
+    async fn compare_record(&self) {
+        let told: Vec<String> = self.oracle.facts().heads.iter().filter(|head| **head != BEGINNING).cloned().collect();
+        let names: Vec<&str> = told.iter().map(String::as_str).collect();
+        let database = open(&Life::default(), &self.cluster.folder, "nodes");
+        match database.find("SELECT hash FROM nodes_record WHERE hash IN", &names).await {
+            Ok(stored) => {
+                for head in told.iter().filter(|head| !stored.contains(head)) {
+                    self.oracle.broken(1, &format!("a change was published that is not in the record ({head:.8})"));
+                }
+            }
+            Err(error) => self.oracle.broken(7, &format!("the record cannot be read: {error}")),
+        }
     }
 
     async fn set_up(&mut self) {

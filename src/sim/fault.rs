@@ -96,8 +96,13 @@ impl Story {
             (Fault::Clock, _) => {
                 let most: i64 = [2_000, 25_000, 600_000, 86_400_000][self.dice.index(4)];
                 let by = i64::try_from(self.dice.below(most.unsigned_abs())).unwrap_or(0);
-                self.cluster.step_clock(machine, if self.dice.chance(500) { by } else { -by });
-                self.oracle.clock(machine.name(), self.cluster.offset(machine));
+                let by = if self.dice.chance(500) { by } else { -by };
+                // Now and then it is the time server that is wrong.
+                let all = by % 4 == 0;
+                for machine in self.machines.iter().copied().filter(|of| all || *of == machine) {
+                    self.cluster.step_clock(machine, by);
+                    self.oracle.clock(machine.name(), self.cluster.offset(machine));
+                }
             }
             (Fault::Replay, _) => self.cluster.broker.replay(),
             (Fault::Lie, _) => self.lie(now),

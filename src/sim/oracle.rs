@@ -72,6 +72,8 @@ pub(super) struct Stored {
     pub rule: i64,
     /// When the node was asked.
     pub asked: Duration,
+    /// How old that is: the ticket was issued before, by what the clock of Checks said then.
+    pub evidence: Duration,
     /// It came before its run was over.
     pub in_time: bool,
     pub order: (i64, i64),
@@ -184,7 +186,9 @@ impl Oracle {
         let order = (ticket["epoch"].as_i64().unwrap_or(0), ticket["run"].as_i64().unwrap_or(0));
         let in_time = BEGINNING.plus(now()).0 < ticket["deadline"].as_i64().unwrap_or_default();
         // Under a ticket that was issued by a clock far ahead nothing can be judged, even once that was set right.
-        let is_dated_well = ticket["issued_at"].as_i64().is_some_and(|at| at <= BEGINNING.plus(now()).0);
+        let issued_at = ticket["issued_at"].as_i64().unwrap_or(i64::MAX);
+        let is_dated_well = issued_at <= BEGINNING.plus(now()).0;
+        let issued = Duration::from_millis(u64::try_from(issued_at - BEGINNING.0).unwrap_or(0));
         for result in args["results"].as_array().into_iter().flatten() {
             let node = result["node"].as_str().unwrap_or_default().to_owned();
             let Ok(status) = serde_json::from_value::<Status>(result["status"].clone()) else { continue };
@@ -210,8 +214,22 @@ impl Oracle {
                 plain && is_dated_well && (asked > facts.clock_wrong + Duration::from_secs(1) || !facts.clocks_step);
             let (check, at) = (check.clone(), now());
             let own_word = verdict.is_some_and(|verdict| verdict.self_reported);
-            let stored =
-                Stored { check, node, status, at, made, rule, asked, in_time, order, boot, own_word, is_plain };
+            let evidence = asked.min(issued);
+            let stored = Stored {
+                check,
+                node,
+                status,
+                at,
+                made,
+                rule,
+                asked,
+                evidence,
+                in_time,
+                order,
+                boot,
+                own_word,
+                is_plain,
+            };
             facts.stored.push(stored);
         }
     }

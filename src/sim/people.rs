@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Person;
 use super::oracle::{CheckFact, HOLD_DOWN, NodeFact, Oracle, PERIOD, TTL};
+use super::provider::Nature;
 use super::story::Story;
 use super::{Dice, boottime, note};
 use crate::rpc::table::Topic;
@@ -90,8 +91,19 @@ async fn change_node(admin: &Person, oracle: &Oracle, node: &str, mut fact: Node
                 ..NodeFact::default()
             };
             match what {
-                // To have it forgotten what the node is.
-                0 => create(admin, node, deleted).await,
+                // To have it forgotten what the node is, which then behaves, or does not.
+                0 => {
+                    let created = create(admin, node, deleted).await;
+                    if began.as_millis().is_multiple_of(2) {
+                        let mut truth = oracle.provider.truth();
+                        let nature = truth.natures.get_mut(node).filter(|nature| **nature == Nature::Bad);
+                        if let Some(nature) = nature {
+                            note(&format!("{node} behaves"));
+                            *nature = Nature::Good;
+                        }
+                    }
+                    created
+                }
                 _ => deleted,
             }
         }

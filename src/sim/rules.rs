@@ -309,8 +309,15 @@ fn is_proved(facts: &Facts, node: &str, fact: &NodeFact, word: Word, t: Duration
             && (stored.made, stored.rule) == (it.made, it.rule)
             && stored.asked > from.max(booted).max(fact.changed)
             && stored.at < word.as_of
-            && stored.asked + TTL > t + MOMENT * 30
+            && stored.evidence + TTL > t + MOMENT * 30
             && !facts.is_overtaken_by_a_boot(stored)
+            // A pass that comes after the answer of a newer run is late.
+            && !facts.stored.iter().any(|other| {
+                (&other.node, &other.check) == (&stored.node, &stored.check)
+                    && other.order > stored.order
+                    && other.at <= stored.at
+                    && matches!(other.status, Status::Pass | Status::Fail)
+            })
             && !facts.stored.iter().any(|other| {
                 (&other.node, &other.check, other.order) == (&stored.node, &stored.check, stored.order)
                     && other.status != Status::Pass

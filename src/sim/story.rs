@@ -168,6 +168,7 @@ impl Story {
         for (at, _) in &mut self.mend {
             *at = Duration::ZERO;
         }
+        self.clean_up();
         // Everything runs out, is asked again, and is held down no more.
         let over = boottime().unwrap_or_default();
         while boottime().unwrap_or_default() < over + PERIOD * 3
@@ -201,6 +202,24 @@ impl Story {
                 }
             }
             Err(error) => self.oracle.broken(7, &format!("the record cannot be read: {error}")),
+        }
+    }
+
+    /// What people do afterwards in some stories: they mend the bad nodes, and start everything again.
+    fn clean_up(&self) {
+        // By dice of its own, so that the story until then is what it is without it.
+        let dice = Dice::new(self.plot.seed ^ 0x00e4_d0ff);
+        let (mends, restarts) = (dice.chance(500), dice.chance(400));
+        for (node, nature) in &mut self.cluster.provider.truth().natures {
+            if mends && *nature == Nature::Bad && !self.plot.trouble.is_zero() {
+                note(&format!("{node} is mended"));
+                *nature = Nature::Good;
+            }
+        }
+        for machine in self.machines.iter().filter(|_| restarts) {
+            if let Some(life) = self.cluster.life(*machine) {
+                life.die("as everything is started again");
+            }
         }
     }
 

@@ -401,11 +401,12 @@ MUTATIONS = [
                 "last_slot.map_or(now.utc, |slot| slot.min(now.utc));",
                 "last_slot.map_or(now.utc, |slot| if BROKEN { slot } else { slot.min(now.utc) });",
             ),
+            ("checks/schedule/due.rs", "    if last <= now {\n", "    if last <= now || BROKEN {\n"),
         ),
     ),
     Mutation(
         "clock-ahead-binds",
-        "A failure dated by a clock far ahead holds until that time has come.",
+        "What a clock far ahead has dated holds until that time has come.",
         (
             (
                 "trust/node.rs",

@@ -156,6 +156,25 @@ impl Boots {
         BootSeen::Changed
     }
 
+    /// What a clock that was far ahead has dated after `limit` counts as of `now`, in the order in which it was. True where something changed.
+    ///
+    /// Otherwise evidence of the present boot would be taken for older than a change noticed before, and a text that the agent shows next for
+    /// the late word of an earlier boot, until that time has come.
+    pub(super) fn mend_clock(&mut self, limit: Timestamp, now: Timestamp) -> bool {
+        let changed_at = self.changed_at;
+        let mut mended = false;
+        for sighting in self.seen.iter_mut().filter(|sighting| sighting.at > limit) {
+            let before = changed_at.is_some_and(|change| sighting.at < change);
+            sighting.at = if before { Timestamp(now.0.saturating_sub(1)) } else { now };
+            mended = true;
+        }
+        if let Some(at) = self.changed_at.as_mut().filter(|at| **at > limit) {
+            *at = now;
+            mended = true;
+        }
+        mended
+    }
+
     /// What `source` showed is not believed any more; its next sighting is a first one.
     pub(super) fn forget(&mut self, source: &str) {
         self.seen.retain(|sighting| sighting.source != source);

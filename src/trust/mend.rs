@@ -6,11 +6,11 @@ use super::MAX_SKEW;
 use super::node::NodeTrust;
 
 impl NodeTrust {
-    /// Once the clock is set right, a release, a failure and spent evidence of times to come count as of now: the node stays what it is,
+    /// Once the clock is set right, a release, a failure, a change of boot and spent evidence of times to come count as of now: the node stays what it is,
     /// and leaves it as it would have without them. True where something changed.
     pub(super) fn mend_clock(&mut self, now: Timestamp) -> bool {
         let limit = now.plus(MAX_SKEW);
-        let mut changed = false;
+        let mut changed = self.facts.boots.mend_clock(limit, now);
         if self.facts.forget_up_to.is_some_and(|at| at > limit) {
             self.facts.forget_up_to = Some(now);
             self.checks.values_mut().for_each(|state| state.forget_passes());

@@ -161,11 +161,13 @@ impl NodeTrust {
             return None;
         }
         let (from, to) = (seen.evidence_at(), seen.happened_at(now));
+        self.facts.boots.mend_clock(now.plus(MAX_SKEW), now);
         Some(self.facts.boots.observe(check.as_str(), boot, Some(seen.order), from, to))
     }
 
     /// The node's agent shows this boot id now.
     pub fn agent_boot(&mut self, boot: &str, now: Timestamp) -> BootSeen {
+        self.facts.boots.mend_clock(now.plus(MAX_SKEW), now);
         self.facts.boots.observe(Boots::AGENT, boot, None, now, now)
     }
 

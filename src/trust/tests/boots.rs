@@ -116,6 +116,56 @@ fn an_earlier_boot_heard_of_late_is_a_change_nobody_had_noticed() {
 }
 
 #[test]
+fn a_reboot_noticed_under_a_clock_far_ahead_does_not_make_what_comes_later_older_than_it() {
+    let mut story = Story::of(vec![check("a"), check("b")]);
+    let shows = pass(&story, "a", 1, "17");
+    story.take("a", &shows);
+    let silent = story.seen("b", 2, Pass);
+    story.take("b", &silent);
+    story.wait(100 * HOUR);
+    let shows = pass(&story, "a", 3, "18");
+    story.take("a", &shows);
+    story.is(Unknown).wait(-100 * HOUR).is(Unknown).wait(MINUTE);
+    let shows = pass(&story, "a", 4, "18");
+    story.take("a", &shows);
+    // This one does not show its boot; only its time tells that it is of the present one.
+    let silent = story.seen("b", 5, Pass);
+    story.take("b", &silent);
+    assert_eq!(story.is(Trusted).node.facts.boots.count(), 1);
+}
+
+#[test]
+fn an_agents_reboot_is_noticed_though_its_boot_before_was_seen_under_a_clock_far_ahead() {
+    let mut story = Story::one();
+    for boot in ["one", "two"] {
+        story.node.agent_boot(boot, Timestamp(START + 100 * HOUR));
+    }
+    story.run(1, Pass);
+    story.is(Unknown).wait(MINUTE).run(2, Pass);
+    story.is(Trusted).wait(MINUTE);
+    assert_eq!(story.node.agent_boot("three", story.now), BootSeen::Changed);
+    story.is(Unknown);
+}
+
+#[test]
+fn a_reboot_that_one_showed_under_a_clock_far_ahead_is_still_the_same_when_another_shows_it() {
+    let mut story = Story::of(vec![check("a"), check("b")]);
+    story.wait(100 * HOUR);
+    for (name, run) in [("a", 1), ("b", 2)] {
+        let seen = pass(&story, name, run, "17");
+        story.take(name, &seen);
+    }
+    let seen = pass(story.is(Trusted).wait(MINUTE), "a", 3, "18");
+    story.take("a", &seen);
+    story.is(Unknown).wait(-100 * HOUR).is(Unknown);
+    for (name, run) in [("b", 4), ("a", 5)] {
+        let seen = pass(story.wait(MINUTE), name, run, "18");
+        story.take(name, &seen);
+    }
+    assert_eq!(story.is(Trusted).node.facts.boots.count(), 1);
+}
+
+#[test]
 fn boots_shown_by_a_failed_or_redefined_result_count_as_well_but_not_by_the_future() {
     let mut story = Story::one();
     let seen = pass(&story, "a", 1, "17");

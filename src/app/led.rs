@@ -117,5 +117,6 @@ fn publisher(settings: &Settings, host: &str) -> Option<Publisher> {
             ResultsSetting::Changes => ResultVolume::Changes,
             ResultsSetting::None => ResultVolume::None,
         },
+        per_second: notifications.per_second,
     })
 }

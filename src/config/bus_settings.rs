@@ -1,5 +1,6 @@
 //! The settings of the message bus and of the notifications on it.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::secret::Secret;
@@ -104,6 +105,7 @@ pub(super) fn notifications(v: &mut Values, bus: &BusSettings) -> NotificationSe
             "none" => ResultsSetting::None,
             _ => ResultsSetting::Changes,
         },
+        per_second: NonZeroU32::new(v.number("notifications", "max_per_second")).unwrap_or(NonZeroU32::MIN),
         project_id: some_text(v, "notifications", "project_id"),
     };
     if settings.enabled && settings.topics.is_empty() {

@@ -1,6 +1,7 @@
 //! The settings of each section, typed and within their limits.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct NotificationSettings {
     pub declare: DeclareSetting,
     /// Which results are sent.
     pub results: ResultsSetting,
+    /// Most notifications a second.
+    pub per_second: NonZeroU32,
     /// Project of the samples.
     pub project_id: Option<String>,
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::names::PoolName;
 use crate::nodes::Nodes;
+use crate::nodes::degraded::Losses;
 use crate::nodes::policy::PolicyChange;
 use crate::nodes::publisher::{Publication, VALID_FOR};
 use crate::nodes::rows::Rows;
 use crate::nodes::storage::{self, Lane, Parcel, RecordRow};
 use crate::nodes::world::{Stage, World};
-use crate::protocol::{Delta, publication};
+use crate::protocol::{Delta, Level, publication};
 use crate::store::{StoreError, to_body};
 
 /// Most changes of trust that are logged one by one where many come at once.
@@ -19,6 +21,7 @@ pub(super) struct Sealed {
     record_head: (i64, String),
     last_outbox: i64,
     parcels: Vec<(Lane, Parcel)>,
+    losses: Option<Losses>,
 }
 
 impl Nodes {
@@ -50,6 +53,7 @@ impl Nodes {
         let (mut seq, mut head) = world.record_head.clone();
         let mut told = 0_usize;
         let mut record = Vec::with_capacity(stage.record.len());
+        let losses = self.note_losses(world, stage);
         let mut trust = std::mem::take(&mut stage.trust).into_iter().peekable();
         for entry in &mut stage.record {
             seq += 1;
@@ -88,7 +92,32 @@ impl Nodes {
         };
         let parcels: Vec<_> = std::mem::take(&mut stage.parcels).into_iter().map(number).collect();
         let rows = Rows { record, parcels: parcels.clone(), seen: std::mem::take(&mut stage.seen), ..Rows::default() };
-        (Sealed { record_head: (seq, head), last_outbox, parcels }, rows)
+        (Sealed { record_head: (seq, head), last_outbox, parcels, losses }, rows)
+    }
+
+    /// Where a pool loses many nodes, that is told at once, ahead of what waits to be told of single nodes.
+    fn note_losses(&self, world: &World, stage: &mut Stage) -> Option<Losses> {
+        let publisher = self.publisher.as_ref()?;
+        let mut lost: BTreeMap<PoolName, usize> = BTreeMap::new();
+        for change in stage.trust.iter().filter(|change| change.from == Level::Trusted) {
+            *lost.entry(change.pool.clone()).or_default() += 1;
+        }
+        if lost.is_empty() {
+            return None;
+        }
+        let mut losses = world.losses.clone();
+        for (pool, lost) in lost {
+            let trusted = || {
+                let members = world.pools.get(&pool).into_iter().flat_map(|state| state.members.values());
+                members.filter(|member| member.level == Level::Trusted).count().saturating_sub(lost)
+            };
+            let now = self.clock.now();
+            if let Some(degraded) = losses.note(&pool, lost, trusted, now) {
+                tracing::error!(%pool, lost = degraded.lost, trusted = degraded.trusted, "the pool loses many nodes at once");
+                stage.parcels.push((Lane::Alarms, to_body(&publisher.degraded(&pool, degraded, now))));
+            }
+        }
+        Some(losses)
     }
 
     /// Makes so in memory, and tells, what is stored by now.
@@ -96,14 +125,12 @@ impl Nodes {
         let pool_changes = world.pool_changes(&stage);
         world.last_outbox = sealed.last_outbox;
         world.record_head = sealed.record_head;
+        if let Some(losses) = sealed.losses {
+            world.losses = losses;
+        }
         world.install(stage);
         for (lane, parcel) in sealed.parcels {
-            let lane = match lane {
-                Lane::Events => &self.lanes.0,
-                Lane::Notifications => &self.lanes.1,
-            };
-            // A closed lane means that we are stopping; the parcel is in the database.
-            let _ = lane.send(parcel);
+            self.lanes.put(lane, parcel);
         }
         if !pool_changes.is_empty() {
             self.change_pools(world, pool_changes);

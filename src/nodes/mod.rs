@@ -4,10 +4,11 @@
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
 //! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), `judging` judges them all, [`timers`] what time alone changes, [`revocation`] what a stolen
 //! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`kept`] is how nodes are held between changes. [`rows`] are written while those after them are made,
-//! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others.
+//! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others, at the [`pace`] that Ceilometer keeps; [`degraded`] notices that a pool loses many nodes.
 
 mod adopt;
 pub mod commit;
+pub mod degraded;
 pub mod entry;
 mod epoch;
 pub mod examine;
@@ -18,6 +19,7 @@ mod judging;
 pub mod kept;
 pub mod notify;
 pub mod outbox;
+pub mod pace;
 pub mod policy;
 mod preview;
 pub mod publisher;
@@ -46,10 +48,10 @@ use tokio_util::task::TaskTracker;
 use crate::bus::{Bus, BusError};
 use crate::clock::Clock;
 use crate::nodes::notify::Publisher;
-use crate::nodes::outbox::Sender;
+use crate::nodes::outbox::{Lanes, Sender};
 use crate::nodes::publisher::Publication;
 use crate::nodes::recorder::Recorder;
-use crate::nodes::storage::{Lane, Parcel};
+use crate::nodes::storage::Lane;
 use crate::nodes::world::World;
 use crate::protocol::digest::PoolsDigest;
 use crate::rpc::server::Serving;
@@ -100,7 +102,7 @@ pub struct Nodes {
     readers_epoch: std::sync::atomic::AtomicI64,
     publisher: Option<Publisher>,
     world: Mutex<World>,
-    lanes: (mpsc::UnboundedSender<Parcel>, mpsc::UnboundedSender<Parcel>),
+    lanes: Lanes,
     publications: mpsc::Sender<Publication>,
     timers_changed: Notify,
     policy_wanted: Notify,
@@ -158,8 +160,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let leading = Some((tenure.clone(), database.clone()));
     let (identity, database) = (Arc::new(identity.under(&tenure)), tenure.over_database(&database));
     let restored = storage::restore(&database, clock.now()).await?;
-    let (events, events_parcels) = mpsc::unbounded_channel();
-    let (notifications, notification_parcels) = mpsc::unbounded_channel();
+    let (lanes, parcels) = outbox::lanes();
+    let per_second = publisher.as_ref().map(|publisher| publisher.per_second);
     let (publications, to_publish) = publisher::queue();
     let stored_policy = restored.policy;
     let nodes = Arc::new(Nodes {
@@ -188,8 +190,9 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             last_result: restored.last_result,
             last_outbox: restored.last_outbox,
             record_head: restored.record_head,
+            losses: degraded::Losses::default(),
         }),
-        lanes: (events, notifications),
+        lanes,
         publications,
         timers_changed: Notify::new(),
         policy_wanted: Notify::new(),
@@ -207,10 +210,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let stop = CancellationToken::new();
     let (stop_lanes, lanes_stopping) = watch::channel(false);
     let tasks = TaskTracker::new();
-    let lanes = [(Lane::Events, events_parcels, &bus), (Lane::Notifications, notification_parcels, &notification_bus)];
-    for (lane, parcels, bus) in lanes {
+    for (lane, parcels) in parcels {
+        let bus = if lane == Lane::Events { &bus } else { &notification_bus };
+        let pace = per_second.filter(|_| lane == Lane::Notifications).map(pace::Pace::new);
         let waiting = restored.outbox.iter().filter(|parcel| parcel.lane == lane.as_str()).cloned().collect();
-        let sender = Sender { lane, rpc: nodes.rpc.clone(), bus: bus.clone(), database: database.clone() };
+        let sender = Sender { lane, rpc: nodes.rpc.clone(), bus: bus.clone(), database: database.clone(), pace };
         let work = sender.run(waiting, parcels, lanes_stopping.clone());
         // It may wait for something to send, or for whoever takes it, as long as that takes.
         tasks.spawn(health.watched(lane.loop_name(), None, stop.clone(), work));

@@ -1,11 +1,15 @@
 //! Notifications for Ceilometer: built from types that cannot be wrong, because one malformed notification is requeued by
 //! its agent for ever, at hundreds a second.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::bus::Notification;
 use crate::clock::Timestamp;
+use crate::names::PoolName;
+use crate::nodes::degraded::{Degraded, WINDOW};
 use crate::nodes::entry::{StoredResult, TrustChange};
 
 /// Which results are notified.
@@ -29,6 +33,8 @@ pub struct Publisher {
     pub project_id: Option<String>,
     /// Which results.
     pub results: ResultVolume,
+    /// Most notifications a second.
+    pub per_second: NonZeroU32,
 }
 
 /// A notification as it is kept until it is sent.
@@ -95,6 +101,27 @@ impl Publisher {
                 "sequence": change.seq,
                 "started_at": rfc3339(change.at),
                 "finished_at": rfc3339(change.at),
+            }),
+        )
+    }
+
+    /// `spice.pool.degraded`: many nodes of a pool lost trust at once.
+    #[must_use]
+    pub fn degraded(&self, pool: &PoolName, degraded: Degraded, at: Timestamp) -> StoredNotification {
+        let Degraded { lost, trusted } = degraded;
+        let seconds = WINDOW.as_secs();
+        self.build(
+            "spice.pool.degraded",
+            at,
+            json!({
+                "pool": pool,
+                "lost": lost,
+                "trusted": trusted,
+                "window_s": seconds,
+                "reason": format!("{lost} nodes of pool {pool} lost trust within {seconds} s, {trusted} are left"),
+                "severity": "critical",
+                "started_at": rfc3339(at),
+                "finished_at": rfc3339(at),
             }),
         )
     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bus::{Bus, BusError, Notification};
 use crate::nodes::notify::StoredNotification;
+use crate::nodes::pace::Pace;
 use crate::nodes::storage::{self, Lane, Parcel};
 use crate::rpc::table::Topic;
 use crate::rpc::{Kind, RpcClient, RpcError};
@@ -37,6 +38,28 @@ pub struct Sender {
     pub bus: Bus,
     /// For forgetting what was sent.
     pub database: Database,
+    /// How fast, where there is a limit.
+    pub pace: Option<Pace>,
+}
+
+/// Where what must be sent is put, by lane.
+pub struct Lanes([(Lane, mpsc::UnboundedSender<Parcel>); Lane::ALL.len()]);
+
+/// Every lane: where parcels are put, and where its [`Sender`] finds them.
+#[must_use]
+pub fn lanes() -> (Lanes, [(Lane, mpsc::UnboundedReceiver<Parcel>); Lane::ALL.len()]) {
+    let all = Lane::ALL.map(|lane| (lane, mpsc::unbounded_channel()));
+    let to = all.each_ref().map(|(lane, (to, _))| (*lane, to.clone()));
+    (Lanes(to), all.map(|(lane, (_, from))| (lane, from)))
+}
+
+impl Lanes {
+    /// Puts a stored parcel into its lane. Where that is closed we are stopping, and the parcel is in the database.
+    pub fn put(&self, lane: Lane, parcel: Parcel) {
+        if let Some((_, to)) = self.0.iter().find(|(known, _)| *known == lane) {
+            let _ = to.send(parcel);
+        }
+    }
 }
 
 /// What is in memory, in order.
@@ -55,7 +78,7 @@ impl Waiting {
         let waiting = self.parcels.len();
         metrics::gauge!("spice_nodes_outbox_waiting", "lane" => lane.as_str()).set((waiting + in_hand) as f64);
         let surplus = waiting.saturating_sub(MAX_NOTIFICATIONS);
-        if lane != Lane::Notifications || surplus == 0 {
+        if lane == Lane::Events || surplus == 0 {
             return 0;
         }
         // Nobody has listened for long. Trust does not depend on it, so the oldest go rather than the disk.
@@ -142,6 +165,9 @@ impl Sender {
 
     /// Sends one parcel, trying until it is taken; what can never be taken is dropped, loudly.
     async fn deliver(&self, parcel: &Parcel) {
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
         let mut pause = RETRY.0;
         loop {
             let error = match self.send(parcel).await {
@@ -166,7 +192,7 @@ impl Sender {
                 let (method, args): (String, Map<String, Value>) = parse(&parcel.body)?;
                 self.rpc.work(Topic::Events, None, &method, args, None).await
             }
-            Lane::Notifications => {
+            Lane::Notifications | Lane::Alarms => {
                 let stored: StoredNotification = parse(&parcel.body)?;
                 let notification: Notification = stored.into();
                 match self.bus.notify(&notification).await {

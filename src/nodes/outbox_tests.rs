@@ -26,7 +26,8 @@ async fn while_nobody_takes_notifications_only_so_many_are_kept_in_memory_and_on
     let (stop, stopping) = watch::channel(false);
     let (first, rest) = all.split_at(usize::try_from(most).unwrap());
     let restored = first.iter().map(|(_, parcel)| parcel.clone()).collect();
-    let sender = Sender { lane: Lane::Notifications, rpc: lab.nodes.rpc.clone(), bus, database: database.clone() };
+    let sender =
+        Sender { lane: Lane::Notifications, rpc: lab.nodes.rpc.clone(), bus, database: database.clone(), pace: None };
     let running = tokio::spawn(sender.run(restored, parcels, stopping));
     for (_, parcel) in rest {
         lane.send(parcel.clone()).unwrap();

@@ -70,8 +70,8 @@ pub(in crate::nodes) async fn lab() -> Lab {
     let identity = Arc::new(Identity::new("test".parse().unwrap(), "somebody", own, trust, clock.clone()));
     let bus = Bus::start(BusOptions::new("rabbit://127.0.0.1:1/"), "test").unwrap();
     let restored = storage::restore(&database, clock.now()).await.unwrap();
-    let (lane, events) = mpsc::unbounded_channel();
-    let (notifications, _) = mpsc::unbounded_channel();
+    let (lanes, parcels) = crate::nodes::outbox::lanes();
+    let [(_, events), ..] = parcels;
     let (publications, _) = crate::nodes::publisher::queue();
     let rules = rules();
     let known = (0..4).map(|index| {
@@ -98,6 +98,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         last_result: 0,
         last_outbox: 0,
         record_head: restored.record_head,
+        losses: crate::nodes::degraded::Losses::default(),
     };
     known.for_each(|entry| put(&mut world, entry));
     world.rebuild_pools();
@@ -111,7 +112,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         readers_epoch: std::sync::atomic::AtomicI64::new(0),
         publisher: None,
         world: Mutex::new(world),
-        lanes: (lane, notifications),
+        lanes,
         publications,
         timers_changed: Notify::new(),
         policy_wanted: Notify::new(),

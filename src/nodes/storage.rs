@@ -32,11 +32,13 @@ pub enum Lane {
     Events,
     /// Notifications for Ceilometer.
     Notifications,
+    /// Those among them that do not wait behind the others.
+    Alarms,
 }
 
 impl Lane {
-    /// Both.
-    pub const ALL: [Lane; 2] = [Lane::Events, Lane::Notifications];
+    /// Every one.
+    pub const ALL: [Lane; 3] = [Lane::Events, Lane::Notifications, Lane::Alarms];
 
     /// Its name in the database.
     #[must_use]
@@ -44,6 +46,7 @@ impl Lane {
         match self {
             Self::Events => "events",
             Self::Notifications => "notifications",
+            Self::Alarms => "alarms",
         }
     }
 
@@ -53,6 +56,7 @@ impl Lane {
         match self {
             Self::Events => "outbox_events",
             Self::Notifications => "outbox_notifications",
+            Self::Alarms => "outbox_alarms",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::names::{NodeName, PoolName};
+use crate::nodes::degraded::Losses;
 use crate::nodes::entry::{Entry, Tombstone, TrustChange};
 use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
@@ -48,6 +49,8 @@ pub struct World {
     pub last_outbox: i64,
     /// Number and hash of the last entry of the record.
     pub record_head: (i64, String),
+    /// How many nodes lost trust of late.
+    pub losses: Losses,
 }
 
 /// Changes that are not yet so.

@@ -62,6 +62,7 @@ fn world() -> World {
         last_result: 0,
         last_outbox: 0,
         record_head: (0, String::new()),
+        losses: crate::nodes::degraded::Losses::default(),
     };
     world.rebuild_pools();
     world

@@ -17,6 +17,7 @@ mod bus_trouble_broker;
 mod bus_trouble_deleted;
 mod bus_work;
 mod caches;
+mod ceilometer;
 mod chaos;
 mod chaos_lab;
 mod cli;

@@ -167,6 +167,18 @@ impl Facts {
         };
         ours(before) && ours(self.judged_by.get(split))
     }
+
+    /// Whether every policy that Nodes can have judged by since `from` requires `check`, up to what `word` says.
+    pub(super) fn is_required_since(&self, check: &str, from: Duration, word: Word) -> bool {
+        let requires = |policy: i64| {
+            let definition = self.policies.get(&policy).and_then(|policy| policy.get(check));
+            definition.is_some_and(|it| it.required)
+        };
+        let first = self.judged_by.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        let told = self.judged_by.iter().skip(first).take_while(|(at, _)| *at <= word.as_of);
+        let untold = self.policies.range(word.policy..).map(|(policy, _)| *policy).filter(|_| !word.is_exact);
+        told.map(|(_, policy)| *policy).chain([word.policy]).chain(untold).all(requires)
+    }
 }
 
 impl Oracle {

@@ -278,6 +278,8 @@ fn distrusted(
     let held = match taken {
         // The passes of the hold-down end distrust with it; without another the node is unknown, and that an override may cover.
         Taken::Override => word.as_of < ends,
+        // So do they for a check that is not required any more, and the others may make the node trusted.
+        _ if !facts.is_required_since(check, last.asked, word) => word.as_of < ends,
         _ => since.iter().all(|pass| pass.asked < ends),
     };
     let held = held && !facts.clocks_step && judged.exists;

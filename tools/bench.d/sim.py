@@ -41,10 +41,11 @@ def build(sources, target, options):
     return [message["executable"] for message in messages if message.get("executable")][-1]
 
 
-def tell(program, seeds, **variables):
-    """Has the stories of `seeds` told: whether all rules held, and what was said."""
+def tell(program, seeds, hear=lambda line: None, **variables):
+    """Has the stories of `seeds` told: whether all rules held, and what was said. `hear` is given each line at once."""
     environment = surroundings.environment() | {"SPICE_SIM_SEEDS": f"{seeds.start}..{seeds.stop}"} | variables
-    done = subprocess.run(
+    lines = []
+    with subprocess.Popen(
         [program, STORIES, "--nocapture"],
         cwd=ROOT,
         env=environment,
@@ -52,17 +53,28 @@ def tell(program, seeds, **variables):
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    if not TOLD.search(done.stdout):
-        raise SystemExit(f"tools/bench: no story was told\n{done.stdout[-4000:]}")
-    return done.returncode == 0, done.stdout
+    ) as telling:
+        for line in telling.stdout:
+            lines.append(line)
+            hear(line)
+    said = "".join(lines)
+    if not TOLD.search(said):
+        raise SystemExit(f"tools/bench: no story was told\n{said[-4000:]}")
+    return telling.returncode == 0, said
+
+
+def hear(line):
+    """Says which story broke a rule as soon as it is known: many take an hour."""
+    if BROKEN.match(line):
+        print(line, end="", flush=True)
 
 
 def stories(target, seeds):
-    holds, said = tell(build(ROOT, target, ["--release"]), seeds)
+    holds, said = tell(build(ROOT, target, ["--release"]), seeds, hear)
     print(TOLD.search(said).group())
     if not holds:
-        print("\n".join(BROKEN.findall(said)) or said[-4000:])
+        if not BROKEN.search(said):
+            print(said[-4000:])
         print("one of them again: SPICE_SIM_SEED=n cargo test --lib sim::tests::many -- --nocapture")
     print(f"{verdict(holds)}  no story breaks a rule")
     return holds

@@ -109,6 +109,10 @@ impl Witness for Oracle {
         if topic == "spice-nodes-results" {
             self.acknowledged(message);
         }
+        if topic == "spice-checks-events" && message.get("method").is_some_and(|method| method == "nodes_changed") {
+            // A reason to check nodes at once, which may have waited for long until it could be told.
+            self.facts().events.push(boottime().unwrap_or_default());
+        }
     }
 
     fn says(&self, who: &str, method: &str, args: &Map<String, Value>) {

@@ -91,9 +91,22 @@ impl Service {
             delivery: Delivery::Notifications(Subscription {
                 priorities: priorities.iter().map(|priority| (*priority).to_owned()).collect(),
                 pool: pool.map(ToOwned::to_owned),
+                private: false,
             }),
             concurrency: 1,
         }
+    }
+
+    /// A listener to the notifications of `topic` on `exchange` with `priority` (in lower case) that nobody notices: it has a copy of its own, in a queue
+    /// that goes with it, and makes nothing that is somebody else's. While it is not there it misses what is told. Requests are as for
+    /// [`Service::notifications`].
+    #[must_use]
+    pub fn overheard(exchange: impl Into<String>, topic: impl Into<String>, priority: &str) -> Self {
+        let mut service = Self::notifications(exchange, topic, &[priority], None);
+        if let Delivery::Notifications(wanted) = &mut service.delivery {
+            wanted.private = true;
+        }
+        service
     }
 
     /// The same service, carrying out at most `concurrency` requests at once.
@@ -141,7 +154,14 @@ impl Service {
         let rabbit = &options.rabbit;
         let mut objects: Vec<Object> = Vec::new();
         let mut queues = Vec::new();
-        if let Delivery::Notifications(Subscription { priorities, pool }) = delivery {
+        if let Delivery::Notifications(Subscription { priorities, private: true, .. }) = delivery {
+            objects.push(topology::expected_exchange(exchange));
+            for priority in priorities {
+                let name = format!("spice-overheard_{}", fresh_id());
+                objects.push(topology::overheard_queue(exchange, &format!("{topic}.{priority}"), &name));
+                queues.push((Origin::Topic, name));
+            }
+        } else if let Delivery::Notifications(Subscription { priorities, pool, .. }) = delivery {
             objects.push(topology::control_exchange(rabbit, exchange));
             for priority in priorities {
                 let key = format!("{topic}.{priority}");
@@ -219,6 +239,8 @@ pub struct Subscription {
     pub priorities: Vec<String>,
     /// The name of the queue that gets a copy of its own.
     pub pool: Option<String>,
+    /// Whether the queue is ours alone, and goes with us.
+    pub private: bool,
 }
 
 impl Subscription {

@@ -11,6 +11,7 @@
 //! | work queue a foreign server may declare too | `spice-adapter-<name>` | durable (quorum by option), only oslo's own arguments |
 //! | work queue only SPICE declares | [`OWN_WORK_TOPICS`] | durable, bounded, refuses when full, dead letters to the next line |
 //! | dead letters | `<work exchange>.dead` | fanout exchange and queue, durable, bounded, oldest dropped |
+//! | our queue for notifications of others | `spice-overheard_<hex>` | exclusive, auto-delete; the exchange is theirs and only looked for |
 //! | notification queue | `T.info` | the deployment's options; only when told to declare actively |
 
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -155,6 +156,11 @@ pub(crate) fn fanout_queue(topic: &str, id: &str) -> Object {
 /// A reply queue of our own; reached through the default exchange.
 pub(crate) fn reply_queue(name: &str) -> Object {
     own_exclusive_queue(name.to_owned(), None, false)
+}
+
+/// A queue of our own for notifications of others. Nobody's messages are taken away by it.
+pub(crate) fn overheard_queue(exchange: &str, key: &str, name: &str) -> Object {
+    own_exclusive_queue(name.to_owned(), Some((exchange.to_owned(), key.to_owned())), true)
 }
 
 fn own_exclusive_queue(name: String, binding: Option<(String, String)>, auto_delete: bool) -> Object {

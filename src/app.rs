@@ -1,6 +1,7 @@
 //! One process: its roles started in order, watched, and stopped in reverse within a time limit.
 
 mod adapters;
+mod cloud;
 pub mod leader;
 mod led;
 pub(crate) mod needs;
@@ -23,7 +24,7 @@ use crate::rpc::Identity;
 use crate::security::{SharedTrustStore, SigningKey};
 use crate::store::Database;
 use crate::telemetry::health::{Health, RoleHealth, Standing};
-use crate::{adapter, pool};
+use crate::{adapter, nova, pool};
 
 pub use transports::Transports;
 
@@ -41,17 +42,27 @@ pub enum Role {
     Adapter,
     /// Writes the pool file beside nova-scheduler.
     Pool,
+    /// Tells which compute nodes Nova has.
+    Nova,
 }
 
 impl Role {
-    /// All of them: what a process runs that is not told otherwise.
+    /// Those that need nothing but SPICE's own bus. All of them in one process may make their own keys.
     pub const ALL: [Role; 4] = [Role::Nodes, Role::Checks, Role::Adapter, Role::Pool];
+
+    /// What a process runs that is not told otherwise: [`Role::ALL`], and what asks OpenStack where it is said how.
+    #[must_use]
+    pub fn usual(settings: &Settings) -> BTreeSet<Role> {
+        let asks = settings.openstack.account.is_some();
+        Self::ALL.into_iter().chain(asks.then_some(Role::Nova)).collect()
+    }
 }
 
 enum Running {
     Led(Led),
     Adapter(adapter::service::Running),
     Pool(pool::Running),
+    Nova(nova::Running),
 }
 
 /// A started process.
@@ -157,6 +168,7 @@ impl App {
                     self.running.push(Running::Pool(pool::start(options).await.context("starting role pool")?));
                     health.stands(Standing::Active);
                 }
+                Role::Nova => self.start_nova(settings, identity("nova")?).context("starting role nova")?,
             }
         }
         self.identities = identities;
@@ -212,6 +224,7 @@ impl App {
                     Running::Led(role) => role.stop().await,
                     Running::Adapter(role) => role.stop().await,
                     Running::Pool(role) => role.stop().await,
+                    Running::Nova(role) => role.stop().await,
                 }
             }
             transports.close().await;

@@ -11,6 +11,7 @@
 //! | [`nodes`] | role *nodes*: nodes, results, trust and its record, publication of the pools |
 //! | [`adapter`] | role *adapter*: carries out a check on a batch of nodes through a provider |
 //! | [`pool`] | role *pool*: the cache that turns publications into the file the Nova filter reads |
+//! | [`nova`] | role *nova*: tells Nodes which compute nodes there are, where, and whether they are up |
 //! | [`rpc`] | signed requests and replies on top of the bus; the one table of methods and roles |
 //! | [`trust`] | the rules of trust: pure functions of results, policy and the time passed in |
 //! | [`security`] | keys, trust store, canonical JSON, signed documents, seen ids |
@@ -18,6 +19,7 @@
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
 //! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
+//! | [`openstack`] | OpenStack's own APIs: logging in, and the calls SPICE makes |
 //! | [`chain`] | records that show when they were tampered with |
 //! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move; logs, figures, health |
 //!
@@ -111,6 +113,12 @@
 //! - **Live and ready are two questions.** A loop that ended or hangs is mended by a restart, and only that starves the watchdog; an absent broker or
 //!   database is not, and makes a role unready. Loops say that they turn through a task-local ([`telemetry::health`]), so that no function has an argument
 //!   for it and a loop that nobody watches costs nothing. What all nodes together are is counted every five seconds, in parts, and not by whoever asks.
+//! - **What Nova says makes nobody trusted**, so a stolen key of the role *nova*, or a forged notification, costs work and no trust. A service that was made anew has
+//!   the node forget its passes, as a release does, and is no change of boot: that would explain away the true reboot that another source shows next.
+//! - **A node is gone when three whole answers did not have it**: Nova's record may be made anew meanwhile. Many at once stay: they are more likely Nova's fault, and to
+//!   delete them would empty the pool.
+//! - **Calls of OpenStack's APIs go through its SDK** (tokens, catalog, microversions), under the lowest microversion that has what is needed, so that clouds of today
+//!   and tomorrow give the same answer; of its answers we read what we need, since its own types differ with every release of Nova.
 //! - **Plugins run through the service's own program** (`spiced exec-plugin`), which gives up its rights before it becomes
 //!   the plugin: rights can be given up with safe code only before the program starts.
 
@@ -127,6 +135,8 @@ pub mod config;
 mod fuzz;
 pub mod names;
 pub mod nodes;
+pub mod nova;
+pub mod openstack;
 pub mod pool;
 pub mod protocol;
 pub mod rpc;

@@ -30,7 +30,9 @@ impl Transports {
         }
         let name = match transport {
             Transport::Control => self.name.clone(),
-            Transport::Agents | Transport::Notifications => format!("{} {}", self.name, transport.as_str()),
+            Transport::Agents | Transport::Notifications | Transport::Nova => {
+                format!("{} {}", self.name, transport.as_str())
+            }
         };
         let bus = Bus::start(settings.bus_options_of(transport), &name)
             .with_context(|| format!("starting the bus of {}", transport.as_str()))?;

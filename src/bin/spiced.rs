@@ -18,8 +18,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// SPICE: scheduled security checks and trusted pools for OpenStack.
 ///
-/// Runs one or more roles. Without --role it runs all of them in this process, and makes its own keys when its state
-/// directory is empty.
+/// Runs one or more roles. Without --role it runs all of them in this process (nova where the configuration says how to ask it),
+/// and makes its own keys when its state directory is empty.
 #[derive(Parser)]
 #[command(name = "spiced", version)]
 struct Arguments {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "memory that is not used any more goes back to the system late");
     }
     let roles: BTreeSet<Role> =
-        if arguments.role.is_empty() { Role::ALL.into() } else { arguments.role.into_iter().collect() };
+        if arguments.role.is_empty() { Role::usual(&settings) } else { arguments.role.into_iter().collect() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -15,11 +15,13 @@ pub enum Transport {
     Agents,
     /// On which Ceilometer listens.
     Notifications,
+    /// On which Nova notifies.
+    Nova,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Control, Self::Agents, Self::Notifications];
+    pub const ALL: [Self; 4] = [Self::Control, Self::Agents, Self::Notifications, Self::Nova];
 
     /// Its name in metrics and logs.
     #[must_use]
@@ -28,6 +30,7 @@ impl Transport {
             Self::Control => "control",
             Self::Agents => "agents",
             Self::Notifications => "notifications",
+            Self::Nova => "nova",
         }
     }
 }

@@ -36,7 +36,7 @@ Example: a key for an operator; place the trust file in the trust directory wher
     Create {
         /// Its name, which is also the sender's
         name: String,
-        /// What it may do: admin, operator, reader, checks, nodes, adapter:NAME or agent:NODE; repeat for several
+        /// What it may do: admin, operator, reader, checks, nodes, nova, adapter:NAME or agent:NODE; repeat for several
         #[arg(long, required = true)]
         role: Vec<Role>,
         /// Where to [default: [spice] state_dir]

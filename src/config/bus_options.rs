@@ -20,6 +20,7 @@ impl Settings {
             Transport::Control => &self.bus.transport_url,
             Transport::Agents => &self.agents.transport_url,
             Transport::Notifications => &self.notifications.transport_url,
+            Transport::Nova => self.nova.transport_url.as_ref().unwrap_or(&self.bus.transport_url),
         }
     }
 

@@ -71,10 +71,13 @@ fn rabbit(v: &mut Values) -> RabbitOptions {
 
 /// The transport URL of `section`, or that of `bus` where it has none.
 pub(super) fn transport(v: &mut Values, section: &'static str, bus: &BusSettings) -> Secret<String> {
-    match some_text(v, section, "transport_url") {
-        Some(url) => checked(v, section, url, &bus.rabbit),
-        None => bus.transport_url.clone(),
-    }
+    own_transport(v, section, bus).unwrap_or_else(|| bus.transport_url.clone())
+}
+
+/// The transport URL of `section`, if it has one.
+pub(super) fn own_transport(v: &mut Values, section: &'static str, bus: &BusSettings) -> Option<Secret<String>> {
+    let url = some_text(v, section, "transport_url")?;
+    Some(checked(v, section, url, &bus.rabbit))
 }
 
 /// Reads the URL as the bus will, so that its faults are told with all others.

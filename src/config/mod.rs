@@ -32,9 +32,9 @@ pub use options::{BUILT_IN_ADAPTERS, Kind, OptionSpec, Role};
 pub use sample::sample;
 pub use secret::Secret;
 pub use sections::{
-    AdapterSettings, AgentsSettings, BusSettings, CommandSettings, DatabaseSettings, DeclareSetting, MetricsSettings,
-    NodesSettings, NotificationSettings, OpenAttestationSettings, PoolSettings, ResultsSetting, SecuritySettings,
-    SpicectlSettings,
+    AdapterSettings, AgentsSettings, BusSettings, CloudAccount, CommandSettings, DatabaseSettings, DeclareSetting,
+    MetricsSettings, NodesSettings, NotificationSettings, NovaSettings, OpenAttestationSettings, OpenStackSettings,
+    PoolSettings, ResultsSetting, SecuritySettings, SpicectlSettings,
 };
 pub use settings::{Settings, Sources};
 pub use table::OPTIONS;

@@ -16,6 +16,8 @@ pub enum Role {
     Adapter,
     /// Role *pool*.
     Pool,
+    /// Role *nova*.
+    Nova,
     /// The command line.
     Spicectl,
 }
@@ -29,6 +31,7 @@ impl Role {
             Self::Nodes => "nodes",
             Self::Adapter => "adapter",
             Self::Pool => "pool",
+            Self::Nova => "nova",
             Self::Spicectl => "spicectl",
         }
     }

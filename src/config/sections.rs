@@ -113,6 +113,59 @@ pub struct PoolSettings {
     pub coalesce: Duration,
 }
 
+/// `[openstack]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenStackSettings {
+    /// Who asks; `None`: nobody does.
+    pub account: Option<CloudAccount>,
+    /// Region; `None`: the only one.
+    pub region_name: Option<String>,
+    /// Endpoints of this kind.
+    pub interface: String,
+    /// Authorities; `None`: the system's.
+    pub cafile: Option<PathBuf>,
+}
+
+/// The account in `[openstack]`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CloudAccount {
+    /// An entry of clouds.yaml.
+    Cloud {
+        /// Its name.
+        name: String,
+        /// Which file; `None`: those that are always read.
+        file: Option<PathBuf>,
+    },
+    /// As in `[keystone_authtoken]`.
+    Password {
+        /// Keystone.
+        auth_url: String,
+        /// Who.
+        username: String,
+        /// Its password.
+        password: Secret<String>,
+        /// The account's domain.
+        user_domain_name: String,
+        /// The token's project.
+        project_name: String,
+        /// The project's domain.
+        project_domain_name: String,
+    },
+}
+
+/// `[nova]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NovaSettings {
+    /// Between two questions.
+    pub interval: Duration,
+    /// Nova's bus; `None`: not listened to.
+    pub transport_url: Option<Secret<String>>,
+    /// Nova's exchange.
+    pub exchange: String,
+    /// The topic of its versioned notifications.
+    pub topic: String,
+}
+
 /// `[adapter]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterSettings {

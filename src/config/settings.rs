@@ -9,8 +9,9 @@ use super::fault::{ConfigFault, Warning};
 use super::file::Written;
 use super::secret::Secret;
 use super::sections::{
-    AdapterSettings, AgentsSettings, BusSettings, CommandSettings, DatabaseSettings, MetricsSettings, NodesSettings,
-    NotificationSettings, OpenAttestationSettings, PoolSettings, SecuritySettings, SpicectlSettings,
+    AdapterSettings, AgentsSettings, BusSettings, CloudAccount, CommandSettings, DatabaseSettings, MetricsSettings,
+    NodesSettings, NotificationSettings, NovaSettings, OpenAttestationSettings, OpenStackSettings, PoolSettings,
+    SecuritySettings, SpicectlSettings,
 };
 use super::values::Values;
 use crate::names::{AdapterName, DeploymentId};
@@ -54,6 +55,10 @@ pub struct Settings {
     pub nodes: NodesSettings,
     /// Role *pool*.
     pub pool: PoolSettings,
+    /// OpenStack's APIs.
+    pub openstack: OpenStackSettings,
+    /// Role *nova*.
+    pub nova: NovaSettings,
     /// Role *adapter*.
     pub adapter: AdapterSettings,
     /// The adapter `openattestation`.
@@ -92,6 +97,13 @@ impl Settings {
             pool: PoolSettings {
                 run_dir: folder(v, "pool", "run_dir"),
                 coalesce: Duration::from_millis(v.number("pool", "coalesce_ms")),
+            },
+            openstack: openstack(v),
+            nova: NovaSettings {
+                interval: v.seconds("nova", "interval_s"),
+                transport_url: bus_settings::own_transport(v, "nova", &bus),
+                exchange: full_text(v, "nova", "exchange"),
+                topic: full_text(v, "nova", "topic"),
             },
             adapter: adapter(v),
             openattestation: openattestation(v),
@@ -174,6 +186,39 @@ fn nodes(v: &mut Values) -> NodesSettings {
     NodesSettings {
         heartbeat_interval: v.seconds("nodes", "heartbeat_interval_s"),
         history: Duration::from_secs(v.number::<u64>("nodes", "history_days").saturating_mul(86_400)),
+    }
+}
+
+fn openstack(v: &mut Values) -> OpenStackSettings {
+    const SECTION: &str = "openstack";
+    let (cloud, auth_url) = (some_text(v, SECTION, "cloud"), some_text(v, SECTION, "auth_url"));
+    let password = some_text(v, SECTION, "password");
+    if cloud.is_some() && auth_url.is_some() {
+        v.refuse(SECTION, "auth_url", "is set beside cloud: the account is either in clouds.yaml or here");
+    }
+    if auth_url.is_some() && password.is_none() {
+        v.refuse(SECTION, "password", "is missing: auth_url needs an account");
+    }
+    let [username, user_domain_name, project_name, project_domain_name] =
+        ["username", "user_domain_name", "project_name", "project_domain_name"].map(|name| full_text(v, SECTION, name));
+    let file = v.path(SECTION, "clouds_file");
+    let account = match (cloud, auth_url) {
+        (Some(name), _) => Some(CloudAccount::Cloud { name, file }),
+        (None, Some(auth_url)) => Some(CloudAccount::Password {
+            auth_url,
+            username,
+            password: Secret::new(password.unwrap_or_default()),
+            user_domain_name,
+            project_name,
+            project_domain_name,
+        }),
+        (None, None) => None,
+    };
+    OpenStackSettings {
+        account,
+        region_name: some_text(v, SECTION, "region_name"),
+        interface: v.text(SECTION, "interface"),
+        cafile: v.path(SECTION, "cafile"),
     }
 }
 

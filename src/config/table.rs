@@ -7,7 +7,8 @@ const ADAPTER: &[Role] = &[Role::Adapter];
 const NODES: &[Role] = &[Role::Nodes];
 const POOL: &[Role] = &[Role::Pool];
 const SPICECTL: &[Role] = &[Role::Spicectl];
-const SERVICES: &[Role] = &[Role::Checks, Role::Nodes, Role::Adapter, Role::Pool];
+const NOVA: &[Role] = &[Role::Nova];
+const SERVICES: &[Role] = &[Role::Checks, Role::Nodes, Role::Adapter, Role::Pool, Role::Nova];
 
 pub(super) const RABBIT: &str = "oslo_messaging_rabbit";
 const RABBIT_URL: Kind = Kind::Url(&["rabbit"]);
@@ -92,6 +93,24 @@ pub const OPTIONS: &[OptionSpec] = &[
 
     option("pool", "run_dir", Kind::Path, "/run/spice", "Folder of the pool file that nova-scheduler reads. Containers mount the folder, not the file.").used_by(POOL),
     option("pool", "coalesce_ms", Kind::Int { min: 0, max: 1000 }, "20", "Least milliseconds between two writings of the file; changes meanwhile are gathered.").used_by(POOL),
+
+    option("openstack", "cloud", Kind::Text, "", "The entry of clouds.yaml with which OpenStack's APIs are asked; or leave it empty and set auth_url and what follows, as in [keystone_authtoken] of other services. With neither, nodes are registered by hand.").example("spice").used_by(NOVA),
+    option("openstack", "clouds_file", Kind::Path, "", "Which clouds.yaml; empty: those that OpenStack's own client reads.").example("/etc/spice/clouds.yaml").used_by(NOVA),
+    option("openstack", "auth_url", Kind::Url(&["https", "http"]), "", "Where Keystone is.").example("https://controller:5000/v3").used_by(NOVA),
+    option("openstack", "username", Kind::Text, "spice", "The account. To list services and hypervisors it needs what Nova's policy asks for, by default the role admin in its project.").used_by(NOVA),
+    option("openstack", "password", Kind::Text, "", "The password of the account.").secret().example("PASSWORD").used_by(NOVA),
+    option("openstack", "user_domain_name", Kind::Text, "Default", "The domain of the account.").used_by(NOVA),
+    option("openstack", "project_name", Kind::Text, "service", "The project the token is for.").used_by(NOVA),
+    option("openstack", "project_domain_name", Kind::Text, "Default", "The domain of the project.").used_by(NOVA),
+    option("openstack", "region_name", Kind::Text, "", "The region; empty: the only one, or that of clouds.yaml.").example("RegionOne").used_by(NOVA),
+    option("openstack", "interface", Kind::Choice(&["internal", "public", "admin"]), "internal", "Which endpoints of the catalog are used.").used_by(NOVA),
+    option("openstack", "cafile", Kind::Path, "", "Authorities trusted for the APIs' certificates, PEM; empty: the system's.").example("/etc/ssl/certs/cloud-ca.pem").used_by(NOVA),
+
+    option("nova", "interval_s", Kind::Int { min: 5, max: 3600 }, "60", "Seconds between two questions to Nova which compute nodes there are. Its notifications have it asked at once.").used_by(NOVA),
+    option("nova", "transport_url", RABBIT_URL, "", "The bus on which Nova notifies; empty: its notifications are not heard. They have to be versioned ([notifications] notification_format = versioned or both in nova.conf).")
+        .secret().example("rabbit://spice-nova:PASSWORD@controller:5672/").used_by(NOVA),
+    option("nova", "exchange", Kind::Text, "nova", "Nova's exchange (control_exchange in nova.conf).").used_by(NOVA),
+    option("nova", "topic", Kind::Text, "versioned_notifications", "The topic of its versioned notifications (versioned_notifications_topics).").used_by(NOVA),
 
     option("adapter", "names", Kind::ListOf(BUILT_IN_ADAPTERS), "openattestation,command", "Adapters that run here.").used_by(ADAPTER),
     option("adapter", "concurrency", Kind::Int { min: 1, max: 1000 }, "4", "Batches that one adapter works on at once.").used_by(ADAPTER),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::names::{CheckName, NodeName, PoolName};
-use crate::protocol::{Level, Placement};
+use crate::protocol::{InNova, Level, Placement};
 use crate::trust::{NodeTrust, Verdict};
 
 /// A node's row.
@@ -17,9 +17,12 @@ pub struct Entry {
     /// What targets can ask for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Where Nova has it.
+    /// Where it is: as Nova has it, or as an administrator says.
     #[serde(default, skip_serializing_if = "Placement::is_empty")]
     pub placement: Placement,
+    /// What Nova has of it, where the role *nova* told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nova: Option<Box<InNova>>,
     /// When it was registered.
     pub registered_at: Timestamp,
     /// All that trust depends on.

@@ -67,6 +67,7 @@ fn node(index: usize, rules: &Rules, checks: &[&str], statuses: &[Status]) -> En
         name,
         labels: [("rack".to_owned(), "r1".to_owned())].into(),
         placement,
+        nova: None,
         registered_at: START,
         trust,
         verdicts,

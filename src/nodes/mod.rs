@@ -3,7 +3,7 @@
 //! [`crate::trust`] holds the rules, pure. [`world`] is what is in force; every change is a stage that [`commit`] writes in one
 //! transaction (node, results, record, outbox, seen ids) before it is installed, published and acknowledged. [`results`] verifies
 //! what adapters report, [`recorder`] takes it in, [`policy`] what Checks decides (`preview`: what it would change), `judging` judges them all, [`timers`] what time alone changes, [`revocation`] what a stolen
-//! key takes along, [`service`] what people ask, [`views`] and `why` what they are shown. [`kept`] is how nodes are held between changes. [`rows`] are written while those after them are made,
+//! key takes along, [`reconcile`] what Nova has, [`service`] what people ask, [`views`] and `why` what they are shown. [`kept`] is how nodes are held between changes. [`rows`] are written while those after them are made,
 //! [`history`] keeps results. [`publisher`] and [`outbox`] tell the others, at the [`pace`] that Ceilometer keeps; [`degraded`] notices that a pool loses many nodes.
 
 mod adopt;
@@ -23,6 +23,7 @@ pub mod pace;
 pub mod policy;
 mod preview;
 pub mod publisher;
+pub mod reconcile;
 pub mod record;
 pub mod recorder;
 pub mod registry;
@@ -191,6 +192,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
             last_outbox: restored.last_outbox,
             record_head: restored.record_head,
             losses: degraded::Losses::default(),
+            departures: reconcile::Departures::default(),
         }),
         lanes,
         publications,

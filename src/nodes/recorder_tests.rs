@@ -79,7 +79,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         let targeting = rules.targeting(&node(index), &BTreeMap::new(), &crate::protocol::Placement::default());
         let (labels, verdicts) = (BTreeMap::new(), BTreeMap::new());
         let placement = crate::protocol::Placement::default();
-        Entry { name: node(index), labels, placement, registered_at: START, trust, verdicts, targeting }
+        Entry { name: node(index), labels, placement, nova: None, registered_at: START, trust, verdicts, targeting }
     });
     let mut world = World {
         nodes: BTreeMap::new(),
@@ -99,6 +99,7 @@ pub(in crate::nodes) async fn lab() -> Lab {
         last_outbox: 0,
         record_head: restored.record_head,
         losses: crate::nodes::degraded::Losses::default(),
+        departures: Default::default(),
     };
     known.for_each(|entry| put(&mut world, entry));
     world.rebuild_pools();

@@ -43,6 +43,12 @@ pub struct NewNode {
     pub identity: Option<String>,
 }
 
+impl NewNode {
+    fn placement(&self) -> Placement {
+        Placement { aggregates: self.aggregates.clone(), zone: self.zone.clone() }
+    }
+}
+
 /// An action on one node, with a reason.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,39 +98,21 @@ impl Nodes {
         let mut stage = Stage::default();
         let mut fresh = BTreeSet::new();
         for node in nodes {
-            let placement = Placement { aggregates: node.aggregates, zone: node.zone };
             check_labels(&node.labels)?;
-            check_placement(&placement)?;
+            check_placement(&node.placement())?;
             if world.nodes.contains_key(&node.name) || fresh.contains(&node.name) {
                 continue;
             }
-            let identity = node.identity.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+            let identity = node.identity.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
             if identity.is_empty() || identity.len() > 255 {
                 return Err(RpcError::bad_request("an identity has 1 to 255 bytes"));
             }
-            let graves: Vec<NodeTrust> = tombstones
-                .iter()
-                .filter(|grave| grave.name == node.name || grave.trust.facts.identity == identity)
-                .map(|grave| grave.trust.clone())
-                .collect();
-            let trust = match graves.is_empty() {
-                true => NodeTrust::new(&identity),
-                false => NodeTrust::registered_again(&identity, &graves, now),
-            };
-            let targeting = world.rules.targeting(&node.name, &node.labels, &placement);
-            let entry = Entry {
-                name: node.name.clone(),
-                labels: node.labels,
-                placement,
-                registered_at: now,
-                trust,
-                verdicts: BTreeMap::new(),
-                targeting,
-            };
-            stage.touched.insert(node.name.clone(), entry);
-            act(&mut stage, &node.name, "registered", "", caller, now);
-            world.review(&mut stage, &world.rules, &node.name, &by(caller, "registered"), now);
-            fresh.insert(node.name);
+            let entry = newcomer(&world, &tombstones, node, identity, now);
+            let name = entry.name.clone();
+            stage.touched.insert(name.clone(), entry);
+            act(&mut stage, &name, "registered", "", caller, now);
+            world.review(&mut stage, &world.rules, &name, &by(caller, "registered"), now);
+            fresh.insert(name);
         }
         if !fresh.is_empty() {
             stage.parcels.push(nodes_changed(&fresh, "new"));
@@ -239,12 +227,33 @@ impl Nodes {
     }
 }
 
-fn act(stage: &mut Stage, node: &NodeName, action: &str, reason: &str, caller: &Caller, now: Timestamp) {
+/// A node that was not registered. What sticks to its name or its identity sticks to it.
+pub(super) fn newcomer(
+    world: &World,
+    tombstones: &[Tombstone],
+    node: NewNode,
+    identity: String,
+    now: Timestamp,
+) -> Entry {
+    let is_of_it = |grave: &&Tombstone| grave.name == node.name || grave.trust.facts.identity == identity;
+    let graves: Vec<NodeTrust> = tombstones.iter().filter(is_of_it).map(|grave| grave.trust.clone()).collect();
+    let trust = match graves.is_empty() {
+        true => NodeTrust::new(&identity),
+        false => NodeTrust::registered_again(&identity, &graves, now),
+    };
+    let placement = node.placement();
+    let targeting = world.rules.targeting(&node.name, &node.labels, &placement);
+    let NewNode { name, labels, .. } = node;
+    let verdicts = BTreeMap::new();
+    Entry { name, labels, placement, nova: None, registered_at: now, trust, verdicts, targeting }
+}
+
+pub(super) fn act(stage: &mut Stage, node: &NodeName, action: &str, reason: &str, caller: &Caller, now: Timestamp) {
     let what = What::Action { action: action.to_owned(), reason: crate::text::display_safe(reason) };
     stage.record.push(new_entry(node, what, &by(caller, action), now));
 }
 
-fn by(caller: &Caller, action: &str) -> String {
+pub(super) fn by(caller: &Caller, action: &str) -> String {
     format!("{action} by {}", caller.sender)
 }
 

@@ -50,6 +50,8 @@ impl Service for Arc<Nodes> {
                 let fresh = self.register(&caller, nodes).await?;
                 Ok(json!({ "registered": fresh.len(), "known": given - fresh.len() }))
             }
+            "node_reconcile" => self.reconcile(&caller, typed(args)?).await,
+            "node_in_nova" => self.in_nova(typed(args)?).await,
             "node_update" => self.retrait(&caller, typed(args)?).await,
             "node_delete" => self.delete(&caller, &typed::<Named<NodeName>>(args)?.name).await,
             "node_quarantine" => self.quarantine(&caller, typed::<Action>(args)?).await,

@@ -41,7 +41,7 @@ pub struct NodeUpdate {
 }
 
 /// What an entry loses against the one before: pools that require a check which is no longer aimed at it, as sentences.
-fn loosened(world: &World, before: &Entry, after: &Entry) -> Vec<String> {
+pub(super) fn loosened(world: &World, before: &Entry, after: &Entry) -> Vec<String> {
     let gone = before.targeting.iter().filter(|check| !after.targeting.contains(check));
     let required = gone.filter_map(|check| world.rules.check(check)).flat_map(|rule| {
         let pools = rule.check.pools.iter().filter(|(_, requirement)| **requirement == Requirement::Required);

@@ -128,6 +128,7 @@ impl Nodes {
             "labels": entry.labels,
             "aggregates": entry.placement.aggregates,
             "zone": entry.placement.zone,
+            "nova": entry.nova,
             "registered_at": entry.registered_at.to_string(),
             "pools": pools,
             "checks": checks,

@@ -9,6 +9,7 @@ use crate::nodes::degraded::Losses;
 use crate::nodes::entry::{Entry, Tombstone, TrustChange};
 use crate::nodes::kept::{Keeper, Kept, Packed};
 use crate::nodes::policy::{PolicyChange, PolicyFloors, StoredPolicy};
+use crate::nodes::reconcile::Departures;
 use crate::nodes::record::{RecordEntry, What};
 use crate::nodes::storage::{self, Lane};
 use crate::protocol::digest::PoolsDigest;
@@ -51,6 +52,8 @@ pub struct World {
     pub record_head: (i64, String),
     /// How many nodes lost trust of late.
     pub losses: Losses,
+    /// How many nodes went from Nova of late.
+    pub departures: Departures,
 }
 
 /// Changes that are not yet so.

@@ -63,6 +63,7 @@ fn world() -> World {
         last_outbox: 0,
         record_head: (0, String::new()),
         losses: crate::nodes::degraded::Losses::default(),
+        departures: Default::default(),
     };
     world.rebuild_pools();
     world
@@ -102,6 +103,7 @@ fn stage(world: &World, step: &Step, run: i64, now: Timestamp) -> Stage {
                 name: name(*index),
                 labels: BTreeMap::new(),
                 placement: crate::protocol::Placement::default(),
+                nova: None,
                 registered_at: now,
                 trust: NodeTrust::new("identity"),
                 verdicts: BTreeMap::new(),

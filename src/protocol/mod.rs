@@ -2,6 +2,7 @@
 //!
 //! All of it is signed content (see [`crate::security`]): numbers are integers within 2^53, everything else is text.
 
+pub mod cloud;
 pub mod digest;
 pub mod outcome;
 pub mod policy;
@@ -10,6 +11,7 @@ pub mod publication;
 pub mod targets;
 pub mod ticket;
 
+pub use cloud::{CloudNode, InNova};
 pub use digest::PoolsDigest;
 pub use outcome::{NodeResult, Status};
 pub use policy::{CheckPolicy, Flapping, Judgement, Mode, Policy, PoolPolicy, Requirement, Targets};

@@ -60,6 +60,8 @@ pub enum Allowed {
     Checks,
     /// Role nodes.
     Nodes,
+    /// Role nova.
+    Nova,
     /// Any adapter; which one is compared with the ticket or the announcement.
     Adapter,
     /// Any adapter, or Checks (which reports time-outs).
@@ -78,6 +80,7 @@ impl Allowed {
             Self::Reader | Self::PoolReader => matches!(role, Role::Admin | Role::Operator | Role::Reader),
             Self::Checks => matches!(role, Role::Checks),
             Self::Nodes => matches!(role, Role::Nodes),
+            Self::Nova => matches!(role, Role::Nova),
             Self::Adapter => matches!(role, Role::Adapter(_)),
             Self::AdapterOrChecks => matches!(role, Role::Adapter(_) | Role::Checks),
         })
@@ -92,6 +95,7 @@ impl Allowed {
             Self::Reader | Self::PoolReader => "reader, operator or admin",
             Self::Checks => "checks",
             Self::Nodes => "nodes",
+            Self::Nova => "nova",
             Self::Adapter => "adapter:<name>",
             Self::AdapterOrChecks => "adapter:<name> or checks",
         }
@@ -190,6 +194,8 @@ pub const METHODS: &[Method] = &[
     method(Topic::Nodes, "status", Allowed::Reader, Class::Call, "", "Nodes' health: epoch, version, policy, levels, record head."),
     method(Topic::Nodes, "node_passed", Allowed::Checks, Class::Call, "check, check_id, revision, after?", "Who has passed a check under this definition, and until when that counts, in pages; more: the last node looked at."),
     method(Topic::Nodes, "node_inventory", Allowed::Checks, Class::Call, "known_version?, after?", "Names, labels, aggregates and zones of all nodes, in pages, or nothing if unchanged."),
+    method(Topic::Nodes, "node_reconcile", Allowed::Nova, Class::Call, "nodes, gone?", "What Nova has of these nodes: new ones are registered, those that are gone deleted (not many at once), the rest followed. Raises nobody."),
+    method(Topic::Nodes, "node_in_nova", Allowed::Nova, Class::Call, "after?", "What Nodes was told of each node by that, in pages; more: the last node looked at."),
     method(Topic::Nodes, "policy_preview", Allowed::Checks, Class::Call, "candidate", "Whose level a policy would change; nothing is changed."),
     method(Topic::Nodes, "policy_publish", Allowed::Checks, Class::Cast, "document", "A new policy, signed."),
     method(Topic::Pool, "pool_heartbeat", Allowed::Nodes, Class::Publication, "document", "Nodes lives; what a cache should hold."),
@@ -225,8 +231,13 @@ mod tests {
 
     #[test]
     fn no_role_of_a_machine_may_administer() {
-        let machines =
-            [Role::Checks, Role::Nodes, Role::Adapter("command".parse().unwrap()), Role::Agent("n1".parse().unwrap())];
+        let machines = [
+            Role::Checks,
+            Role::Nodes,
+            Role::Nova,
+            Role::Adapter("command".parse().unwrap()),
+            Role::Agent("n1".parse().unwrap()),
+        ];
         for method in METHODS.iter().filter(|method| method.allowed.is_for_people()) {
             assert!(!method.allowed.permits(&machines), "{}", method.name);
         }

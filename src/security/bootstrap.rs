@@ -27,7 +27,7 @@ pub enum BootstrapError {
     Name(String),
     /// A key without roles could do nothing.
     #[error(
-        "a key needs at least one role; name one (admin, operator, reader, checks, nodes, adapter:<name>, agent:<node>)"
+        "a key needs at least one role; name one (admin, operator, reader, checks, nodes, nova, adapter:<name>, agent:<node>)"
     )]
     NoRole,
     /// There is something already.
@@ -115,7 +115,7 @@ pub fn create_key(
     Ok(CreatedKey { name: name.to_owned(), key_id: key.key_id(), roles, key_file, trust_file })
 }
 
-/// Makes the keys of an all-in-one process: `checks`, `nodes`, `pool` (reader), `adapter-<name>` for each adapter and
+/// Makes the keys of an all-in-one process: `checks`, `nodes`, `nova`, `pool` (reader), `adapter-<name>` for each adapter and
 /// `admin`.
 ///
 /// # Errors
@@ -134,7 +134,13 @@ pub fn create_keys(
             Err(source) => return Err(BootstrapError::Io { path, source }),
         }
     }
-    let fixed = [("checks", Role::Checks), ("nodes", Role::Nodes), ("pool", Role::Reader), ("admin", Role::Admin)];
+    let fixed = [
+        ("checks", Role::Checks),
+        ("nodes", Role::Nodes),
+        ("nova", Role::Nova),
+        ("pool", Role::Reader),
+        ("admin", Role::Admin),
+    ];
     let mut created = Vec::new();
     for (name, role) in fixed {
         created.push(create_key(dir, deployment, name, [role])?);

@@ -23,6 +23,8 @@ pub enum Role {
     Checks,
     /// Speaks as Nodes: publications, stored outcomes.
     Nodes,
+    /// Speaks as the role that asks Nova: which compute nodes there are.
+    Nova,
     /// Speaks as the adapter of this name: results.
     Adapter(AdapterName),
     /// Speaks as the agent on this node: evidence.
@@ -50,6 +52,7 @@ impl fmt::Display for Role {
             Self::Reader => f.pad("reader"),
             Self::Checks => f.pad("checks"),
             Self::Nodes => f.pad("nodes"),
+            Self::Nova => f.pad("nova"),
             Self::Adapter(name) => f.pad(&format!("adapter:{name}")),
             Self::Agent(node) => f.pad(&format!("agent:{node}")),
         }
@@ -65,7 +68,7 @@ impl From<Role> for String {
 /// A text that names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no role: use admin, operator, reader, checks, nodes, adapter:<name of an adapter> or agent:<name of a node>"
+    "{0:?} is no role: use admin, operator, reader, checks, nodes, nova, adapter:<name of an adapter> or agent:<name of a node>"
 )]
 pub struct RoleError(String);
 
@@ -80,6 +83,7 @@ impl FromStr for Role {
                 "reader" => Some(Self::Reader),
                 "checks" => Some(Self::Checks),
                 "nodes" => Some(Self::Nodes),
+                "nova" => Some(Self::Nova),
                 _ => None,
             },
             Some(("adapter", name)) => AdapterName::new(name).ok().map(Self::Adapter),

@@ -236,10 +236,23 @@ impl NodeTrust {
     pub fn release(&mut self, vouch: Option<Vouch>, now: Timestamp) {
         self.remember_release(vouch);
         self.quarantine = None;
-        self.facts.forget_up_to = self.facts.forget_up_to.max(Some(now));
+        self.forget_passes(now);
         for standing in self.standings.values_mut() {
             standing.release(&self.checks);
         }
+    }
+
+    /// The machine, or the service on it, was made anew: no pass and no override of before holds for it. Distrust does.
+    pub fn made_anew(&mut self, now: Timestamp) {
+        self.forget_passes(now);
+        for standing in self.standings.values_mut() {
+            standing.overriding = None;
+        }
+    }
+
+    /// No pass counts whose evidence is not newer.
+    fn forget_passes(&mut self, now: Timestamp) {
+        self.facts.forget_up_to = self.facts.forget_up_to.max(Some(now));
     }
 
     /// Overrides `unknown` in one pool, from `now` until the second time.

@@ -46,6 +46,7 @@ mod lab_mariadb;
 mod lab_oslo;
 mod lab_peer;
 mod news;
+mod nova;
 mod oat;
 mod operations;
 mod plugins;

@@ -233,9 +233,9 @@ def test_a_deployment_can_be_kept_in_a_file(by_api, tmp_path):
     printed = by_api.succeed("--deployment", file)
     assert r"set_permissions -p agents node-1 '^(spice|spice-agent\.c1\.example)$'" in printed
     assert "spice-adapter-(" not in printed and "spice-adapter-command|spice-adapter-openattestation" in printed
-    file.write_text("[vhosts]\nnova = nova\n")
+    file.write_text("[vhosts]\nhorizon = horizon\n")
     refused = by_api("--deployment", file)
-    assert refused.returncode == 2 and "[vhosts] nova is not known" in refused.stderr
+    assert refused.returncode == 2 and "[vhosts] horizon is not known" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -254,3 +254,14 @@ def test_names_cannot_widen_an_expression():
         plan(Deployment(users={}, vhost="one", agents_vhost="one"))
     with pytest.raises(Mistake, match="no name for an account"):
         plan(Deployment(users={"a b": roles_of("pool")}))
+
+
+def test_who_asks_nova_may_overhear_its_notifications_and_touch_nothing_of_it():
+    users = {"asks": roles_of("nova")}
+    heard = plan(Deployment(users=users, vhost="spice", nova_vhost="/"))
+    own = "spice-overheard_[0-9a-f]{32}"
+    assert heard.permissions[("asks", "/")] == (f"^({own})$", f"^({own})$", f"^(nova|{own})$")
+    assert heard.topics[("asks", "/", "nova")] == ("^$", r"^(versioned_notifications\.info)$")
+    assert "/" not in heard.vhosts, "it belongs to others"
+    deaf = plan(Deployment(users=users, vhost="spice"))
+    assert set(deaf.permissions) == {("asks", "spice")}

@@ -73,6 +73,10 @@ class Deployment:
     notifications_exchange: str = "spice"
     notifications_topics: tuple = ("notifications",)
     notifications_active: bool = False
+    nova_vhost: str = ""
+    """Where Nova notifies, if that is listened to. It belongs to others, too."""
+    nova_exchange: str = "nova"
+    nova_topic: str = "versioned_notifications"
 
 
 @dataclasses.dataclass
@@ -95,13 +99,13 @@ def roles_of(text):
     roles = []
     for word in (part.strip() for part in text.split(",")):
         kind, _, name = word.partition(":")
-        if kind in ("nodes", "checks", "pool", "admin", "all") and not name:
+        if kind in ("nodes", "checks", "pool", "nova", "admin", "all") and not name:
             roles += [(one, "") for one in ("nodes", "checks", "pool")] if kind == "all" else [(kind, "")]
             roles += [("adapter", "*")] if kind == "all" else []
         elif kind in ("adapter", "agent") and (NAME.match(name) or (kind, name) == ("adapter", "*")):
             roles.append((kind, name))
         else:
-            known = "nodes, checks, pool, admin, all, adapter:NAME or agent:NODE"
+            known = "nodes, checks, pool, nova, admin, all, adapter:NAME or agent:NODE"
             raise Mistake(f"{word!r} is no role: use {known}, several separated by commas")
     return roles
 
@@ -185,6 +189,10 @@ def rights_of(kind, name, deployment):
         rights.may_own(f"spice-pool_fanout_{HEX}")
         rights.read.add("spice-pool_fanout")
         rights |= _calls(["spice-nodes"])
+    elif kind == "nova":
+        rights |= _calls(["spice-nodes"])
+        if deployment.nova_vhost:
+            elsewhere[deployment.nova_vhost] = _overhears(deployment)
     elif kind == "admin":
         rights |= _calls(["spice-checks", "spice-nodes"])
     elif kind == "agent":
@@ -210,6 +218,14 @@ def _notifies(deployment):
         rights.may_declare(re.escape(deployment.notifications_exchange), *queues)
         rights.write.update(queues)
         rights.may_bind(deployment.notifications_exchange, *queues)
+    return rights
+
+
+def _overhears(deployment):
+    rights = Rights()
+    # A queue of its own. The exchange is Nova's and never made.
+    rights.may_own(f"spice-overheard_{HEX}")
+    rights.may_bind(deployment.nova_exchange, re.escape(f"{deployment.nova_topic}.info"))
     return rights
 
 

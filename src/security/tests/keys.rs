@@ -122,7 +122,7 @@ fn the_first_start_makes_a_key_per_role_that_a_trust_store_takes() {
     let made = create_keys(dir.path(), &deployment(), &["openattestation".parse().unwrap()]).unwrap();
     let store = TrustStore::load(&dir.path().join("trust")).unwrap();
     assert!(store.faults().is_empty(), "{:?}", store.faults());
-    assert_eq!(store.len(), 5);
+    assert_eq!(store.len(), 6);
     for key in &made {
         assert_eq!(mode(&key.key_file), 0o600);
         assert_eq!(SigningKey::load(&key.key_file).unwrap().key_id(), key.key_id);

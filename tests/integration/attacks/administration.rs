@@ -10,7 +10,7 @@ use crate::cloud::{Cloud, deployment, object};
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_machines_may_not_administer_and_an_operator_may_not_loosen() {
     let cloud = cloud_with_a_compromised_node("").await;
-    for name in ["adapter-openattestation", "pool", "checks", "nodes"] {
+    for name in ["adapter-openattestation", "pool", "checks", "nodes", "nova"] {
         let args = object(json!({ "name": "node-1", "reason": "let me in" }));
         let error = cloud.as_holder_of(name).call(Topic::Nodes, "node_release", args).await.unwrap_err();
         assert_eq!(error.kind, Kind::Forbidden, "{name}: {error}");

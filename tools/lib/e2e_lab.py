@@ -55,10 +55,14 @@ SCHEDULER = """\
 available_filters = nova.scheduler.filters.all_filters
 available_filters = spice_nova.TrustedFilterSPICE
 enabled_filters = ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,TrustedFilterSPICE
+weight_classes = nova.scheduler.weights.all_weighers
+weight_classes = spice_nova.TrustWeigherSPICE
 
 [spice]
 deployment = {deployment}
 pool_dir = {dir}/run
+# Among a few empty hosts it decides.
+trust_weight_multiplier = 1000
 """
 
 

@@ -111,13 +111,18 @@ class Api:
 
     # --- flavors and servers ---
 
-    def flavor(self, name, **extra_specs):
-        """Makes a small flavor."""
-        body = {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": 64, "disk": 0}}
+    def flavor(self, name, ram=64, **extra_specs):
+        """Makes a small flavor; `ram` in MiB."""
+        body = {"flavor": {"id": name, "name": name, "vcpus": 1, "ram": ram, "disk": 0}}
         self.ask("nova", "POST", "/flavors", body)
         if extra_specs:
             self.ask("nova", "POST", f"/flavors/{name}/os-extra_specs", {"extra_specs": extra_specs})
         return name
+
+    def image(self, name):
+        """Makes another empty image; its id."""
+        body = {"name": name, "disk_format": "raw", "container_format": "bare"}
+        return self.send("POST", self.place.url("glance", "/v2/images"), body, {})[0]["id"]
 
     def create(self, name, flavor, **more):
         """Asks for a server without networks; its id, or None where several were asked for."""

@@ -19,6 +19,8 @@ CORES, MEMORY_MIB, RESTART_S = 0.5, 286, 5
 FIRST_S = 900
 """How long the first results of all nodes may take to come."""
 LOOK_S = 1
+TELL_S = 60
+"""How often the memory is printed, so that growth and peaks can be told apart."""
 
 
 def must(answer):
@@ -134,10 +136,14 @@ def measure(seconds, broker, roles, operator):
     asked = operator.tell(do="asked")["asked"]
     meter = bench_lab.Meter(**{name: role.pid for name, role in roles.items()}, adapter=operator.pid, broker=broker.pid)
     begun, most = time.monotonic(), memory(roles)
-    together = sum(most.values())
+    together, tell = sum(most.values()), TELL_S
     while time.monotonic() - begun < seconds:
         time.sleep(LOOK_S)
         now = memory(roles)
+        if time.monotonic() - begun >= tell:
+            shares = ", ".join(f"{name} {value:.0f}" for name, value in now.items())
+            print(f"after {tell} s: {shares}, together {sum(now.values()):.0f} MiB", flush=True)
+            tell += TELL_S
         together = max(together, sum(now.values()))
         most = {name: max(most[name], value) for name, value in now.items()}
     took = time.monotonic() - begun

@@ -63,14 +63,14 @@ def tell(program, seeds, hear=lambda line: None, **variables):
     return telling.returncode == 0, said
 
 
-def hear(line):
+def show_broken(line):
     """Says which story broke a rule as soon as it is known: many take an hour."""
     if BROKEN.match(line):
         print(line, end="", flush=True)
 
 
 def stories(target, seeds):
-    holds, said = tell(build(ROOT, target, ["--release"]), seeds, hear)
+    holds, said = tell(build(ROOT, target, ["--release"]), seeds, show_broken)
     print(TOLD.search(said).group())
     if not holds:
         if not BROKEN.search(said):

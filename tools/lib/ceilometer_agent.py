@@ -2,12 +2,10 @@
 
 import argparse
 import contextlib
-import ctypes
 import logging
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from ceilometer import service
 from ceilometer.event import converter
 from ceilometer.meter import notifications as meters
 from oslo_config import cfg
+from private_server import end_with_parent
 from stevedore import extension
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -129,12 +128,6 @@ def consumers(url):
             return connection.channel().queue_declare(QUEUE, passive=True).consumer_count
         except amqp.exceptions.NotFound:
             return 0
-
-
-def end_with_parent():
-    prctl_set_pdeathsig = 1
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(prctl_set_pdeathsig, signal.SIGTERM)
 
 
 def run(folder, url, options):

@@ -1,7 +1,6 @@
 """The parts of the demonstration as processes: broker, attestation service, spiced, and a filter that is asked."""
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
@@ -14,6 +13,8 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+
+from private_server import end_with_parent, started_at
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / "target" / "debug"
@@ -62,22 +63,6 @@ class Failure(Exception):
     """The demonstration cannot go on; the text says why."""
 
 
-def die_with_parent():
-    """Run in a new child: the kernel ends it when this process ends, however that happens."""
-    prctl_set_pdeathsig = 1
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(prctl_set_pdeathsig, signal.SIGTERM)
-
-
-def started_at(pid):
-    """When the process began, in clock ticks; with it a pid cannot be mistaken for a later process of that number."""
-    try:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
 class Lab:
     """Everything in one folder. `keep`: it outlives this process, until `stop`."""
 
@@ -99,7 +84,7 @@ class Lab:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                preexec_fn=None if self.keep else die_with_parent,
+                preexec_fn=None if self.keep else end_with_parent,
             )
         self.children[name] = child
         if self.keep:

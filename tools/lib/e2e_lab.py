@@ -99,7 +99,10 @@ class Spice:
         self.config.write_text(text)
         (self.dir / "run").mkdir(exist_ok=True)
         self.cloud.processes.start("spiced", [self.bin / "spiced", "--config-file", self.config])
-        answers = lambda: self.ctl("status", must=False).returncode == 0  # noqa: E731
+
+        def answers():
+            return self.ctl("status", must=False).returncode == 0
+
         until("spiced serves", 60, answers, lambda: self.cloud.processes.check("spiced"))
 
     def first_line(self, name, command):

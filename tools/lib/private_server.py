@@ -1,5 +1,7 @@
 """A server process that a developer's command starts in a folder, and finds again by what it noted there."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -29,6 +31,13 @@ def started_at(pid):
         return None
     fields = text.rsplit(")", 1)[1].split()
     return None if fields[0] == "Z" else fields[19]
+
+
+def end_with_parent():
+    """Run in a new child: the kernel ends it when this process ends, however that happens."""
+    prctl_set_pdeathsig = 1
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(prctl_set_pdeathsig, signal.SIGTERM)
 
 
 class PrivateServer:

@@ -1,7 +1,6 @@
 """Starts and stops the cloud."""
 
 import contextlib
-import json
 import pathlib
 import secrets
 import shutil
@@ -278,7 +277,6 @@ class Cloud:
             "NOVA_TRANSPORT_URL": place.transport_url,
         }
         config.private(self.dir / "env", "".join(f"export {name}={value}\n" for name, value in variables.items()))
-        config.private(self.dir / "ports.json", json.dumps(place.ports))
 
     def stop(self):
         """Stops everything that was started here."""
@@ -287,7 +285,3 @@ class Cloud:
             server.stop()
         if self.database_dir:
             shutil.rmtree(self.database_dir, ignore_errors=True)
-
-    def remove(self):
-        """Forgets its folder."""
-        shutil.rmtree(self.dir, ignore_errors=True)

@@ -1,22 +1,16 @@
 """Programs of the cloud: started in sessions of their own, logged to files, ended with whoever started them."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import time
 
+from private_server import end_with_parent
+
 
 class Ended(Exception):
     """A program ended that was needed; the text says how its log ends."""
-
-
-def end_with_parent():
-    """Run in a new child: the kernel ends it when this process ends, however that happens."""
-    prctl_set_pdeathsig = 1
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(prctl_set_pdeathsig, signal.SIGTERM)
 
 
 def until(what, seconds, found, alive=lambda: None, pause=0.2):

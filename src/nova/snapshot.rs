@@ -17,6 +17,9 @@ const MAX_AGGREGATES: usize = 64;
 pub struct Snapshot {
     /// By name.
     pub nodes: BTreeMap<NodeName, InNova>,
+    /// Nodes that are there and of which nothing can be said: they stay as they are known. Were they taken as gone, a compute that calls itself
+    /// by another's name would have that other deleted.
+    pub doubtful: BTreeSet<NodeName>,
     /// Hypervisors that cannot be nodes here, and why.
     pub refused: Vec<String>,
 }
@@ -34,6 +37,7 @@ impl Snapshot {
             }
         }
         let mut snapshot = Self::default();
+        let mut named = BTreeSet::new();
         let mut twice = BTreeSet::new();
         for hypervisor in hypervisors {
             let Some(service) = services.get(&hypervisor.service.id) else { continue };
@@ -45,6 +49,16 @@ impl Snapshot {
                     continue;
                 }
             };
+            if !named.insert(name.clone()) {
+                twice.insert(name);
+                continue;
+            }
+            // Nodes takes a batch whole or not at all: one such row would keep the others from it.
+            if [&service.host, &service.id, &hypervisor.id].iter().any(|text| text.is_empty()) {
+                snapshot.refused.push(format!("{} has no id or no host", shown()));
+                snapshot.doubtful.insert(name);
+                continue;
+            }
             let aggregates = in_aggregates.get(service.host.as_str()).cloned().unwrap_or_default();
             if aggregates.len() > MAX_AGGREGATES {
                 snapshot.refused.push(format!(
@@ -52,6 +66,7 @@ impl Snapshot {
                     shown(),
                     aggregates.len()
                 ));
+                snapshot.doubtful.insert(name);
                 continue;
             }
             let zone =
@@ -65,14 +80,13 @@ impl Snapshot {
                 disabled: (service.status != "enabled").then(reason),
                 placement: Placement { aggregates, zone },
             };
-            if snapshot.nodes.insert(name.clone(), nova).is_some() {
-                twice.insert(name);
-            }
+            snapshot.nodes.insert(name, nova);
         }
         // Nobody could say which of them is meant, and the one may be good where the other is not.
         for name in twice {
             snapshot.refused.push(format!("several hypervisors are called {name}: it is none of them"));
             snapshot.nodes.remove(&name);
+            snapshot.doubtful.insert(name);
         }
         snapshot
     }
@@ -123,6 +137,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_without_an_id_or_a_host_is_refused_and_its_node_is_not_taken_as_gone() {
+        let mut services = vec![service("h1"), service("h2"), service("h3")];
+        services[0].host.clear();
+        let mut hypervisors = vec![hypervisor("n1", "h1"), hypervisor("n2", "h2"), hypervisor("n3", "h3")];
+        hypervisors[1].id.clear();
+        let snapshot = Snapshot::of(services, hypervisors, &[]);
+        assert_eq!(snapshot.nodes.keys().collect::<Vec<_>>(), [&named("n3")]);
+        assert_eq!(snapshot.doubtful, [named("n1"), named("n2")].into());
+        assert_eq!(snapshot.refused.len(), 2, "{:?}", snapshot.refused);
+    }
+
+    #[test]
     fn one_service_with_several_hypervisors_is_several_nodes() {
         let snapshot =
             Snapshot::of(vec![service("ironic")], vec![hypervisor("a", "ironic"), hypervisor("b", "ironic")], &[]);
@@ -135,6 +161,16 @@ mod tests {
         let several = vec![hypervisor("n", "h1"), hypervisor("n", "h2"), hypervisor("n", "h1")];
         let snapshot = Snapshot::of(services, several, &[]);
         assert!(snapshot.nodes.is_empty() && snapshot.refused.len() == 1, "{snapshot:?}");
+        assert_eq!(snapshot.doubtful, [named("n")].into(), "and it is not gone");
+    }
+
+    #[test]
+    fn a_node_in_more_aggregates_than_are_kept_is_refused_and_not_gone() {
+        let aggregates: Vec<Aggregate> = (0..=MAX_AGGREGATES)
+            .map(|number| Aggregate { name: format!("a{number}"), hosts: ["h1".to_owned()].into() })
+            .collect();
+        let snapshot = Snapshot::of(vec![service("h1")], vec![hypervisor("n", "h1")], &aggregates);
+        assert!(snapshot.nodes.is_empty() && snapshot.doubtful == [named("n")].into(), "{snapshot:?}");
     }
 
     #[test]

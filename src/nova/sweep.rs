@@ -107,7 +107,7 @@ impl Sweeper {
             None => self.ask_nodes().await?,
         };
         self.since_asked += 1;
-        if snapshot.nodes.is_empty() && !known.is_empty() {
+        if snapshot.nodes.is_empty() && snapshot.doubtful.is_empty() && !known.is_empty() {
             return Err(SweepError::Absurd("Nova has no compute node at all, which is not believed".to_owned()));
         }
         let fresh = |(name, nova): &(&NodeName, &InNova)| known.get(*name) != Some(*nova);
@@ -136,7 +136,8 @@ impl Sweeper {
 
     /// The nodes that have been missing for long enough.
     fn gone(&mut self, known: &BTreeMap<NodeName, InNova>, snapshot: &Snapshot) -> Vec<NodeName> {
-        let missing = known.keys().filter(|name| !snapshot.nodes.contains_key(*name));
+        let is_there = |name: &NodeName| snapshot.nodes.contains_key(name) || snapshot.doubtful.contains(name);
+        let missing = known.keys().filter(|name| !is_there(name));
         let now = Instant::now();
         self.missing = missing
             .map(|name| {

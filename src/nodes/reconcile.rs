@@ -17,7 +17,7 @@ use crate::nodes::Nodes;
 use crate::nodes::entry::{Entry, Tombstone};
 use crate::nodes::registry::{NewNode, act, by, newcomer};
 use crate::nodes::results::nodes_changed;
-use crate::nodes::traits::{check_placement, loosened};
+use crate::nodes::traits::{check_in_nova, loosened};
 use crate::nodes::world::{Stage, World};
 use crate::protocol::{CloudNode, InNova};
 use crate::rpc::{Caller, RpcError};
@@ -89,7 +89,7 @@ impl Nodes {
         };
         let mut counts = BTreeMap::from([("registered", 0), ("changed", 0), ("gone", 0)]);
         for CloudNode { name, nova } in nodes {
-            check_placement(&nova.placement)?;
+            check_in_nova(&nova)?;
             if stage.touched.contains_key(&name) {
                 return Err(RpcError::bad_request(format!("node {name} is told of twice")));
             }

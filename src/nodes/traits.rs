@@ -11,7 +11,7 @@ use crate::names::NodeName;
 use crate::nodes::Nodes;
 use crate::nodes::entry::Entry;
 use crate::nodes::world::World;
-use crate::protocol::{Placement, Requirement};
+use crate::protocol::{InNova, Placement, Requirement};
 use crate::rpc::{Caller, RpcError};
 use crate::security::Role;
 use crate::security::keys::sha256;
@@ -100,10 +100,27 @@ fn capital(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
+/// Whether a text from outside is short enough to keep, and safe to show.
+fn fits(text: &str, least: usize) -> bool {
+    (least..=LABEL_LIMITS.1).contains(&text.chars().count()) && crate::text::display_safe(text) == text
+}
+
+/// What Nova has of a node is kept and shown: its texts are as bounded as those that people give.
+pub(super) fn check_in_nova(nova: &InNova) -> Result<(), RpcError> {
+    let named = [&nova.host, &nova.service, &nova.hypervisor].iter().all(|text| fits(text, 1));
+    if !named || !nova.disabled.as_ref().is_none_or(|reason| fits(reason, 0)) {
+        let length = LABEL_LIMITS.1;
+        return Err(RpcError::bad_request(format!(
+            "host, service and hypervisor have 1 to {length} printable characters, the reason for being disabled has at most {length}"
+        )));
+    }
+    check_placement(&nova.placement)
+}
+
 pub(super) fn check_placement(placement: &Placement) -> Result<(), RpcError> {
     let (count, length) = LABEL_LIMITS;
-    let fits = |text: &str| (1..=length).contains(&text.chars().count()) && crate::text::display_safe(text) == text;
-    if placement.aggregates.len() > count || !placement.aggregates.iter().chain(&placement.zone).all(|name| fits(name))
+    if placement.aggregates.len() > count
+        || !placement.aggregates.iter().chain(&placement.zone).all(|name| fits(name, 1))
     {
         return Err(RpcError::bad_request(format!(
             "a node is in at most {count} aggregates, and names of aggregates and zones have 1 to {length} printable characters"
@@ -114,8 +131,7 @@ pub(super) fn check_placement(placement: &Placement) -> Result<(), RpcError> {
 
 pub(super) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), RpcError> {
     let (count, length) = LABEL_LIMITS;
-    let fits = |text: &str| (1..=length).contains(&text.chars().count()) && crate::text::display_safe(text) == text;
-    if labels.len() > count || !labels.iter().all(|(key, value)| fits(key) && fits(value)) {
+    if labels.len() > count || !labels.iter().all(|(key, value)| fits(key, 1) && fits(value, 1)) {
         return Err(RpcError::bad_request(format!(
             "a node has at most {count} labels, key and value of 1 to {length} printable characters each"
         )));

@@ -176,6 +176,16 @@ async fn only_the_role_nova_may_tell_and_only_of_nodes_that_can_be() {
         let refused = try_tell(&cloud, "nova", &[bad], &[]).await.unwrap_err();
         assert_eq!(refused.kind, Kind::BadRequest, "{}", refused.message);
     }
+    for field in ["host", "service", "hypervisor", "disabled"] {
+        for text in ["x".repeat(256), "a\nb".into(), "\u{202e}".into(), String::new()] {
+            if field == "disabled" && text.is_empty() {
+                continue; // Disabled, and nobody said why.
+            }
+            let bad = node("node-1", json!({ field: text }));
+            let refused = try_tell(&cloud, "nova", &[node("node-2", json!({})), bad], &[]).await.unwrap_err();
+            assert_eq!(refused.kind, Kind::BadRequest, "{field}={text:?}: {}", refused.message);
+        }
+    }
     let twice = [node("node-1", json!({})), node("node-1", json!({ "up": false }))];
     assert_eq!(try_tell(&cloud, "nova", &twice, &[]).await.unwrap_err().kind, Kind::BadRequest);
     assert_eq!(cloud.admin(Topic::Nodes, "node_list", json!({})).await, json!([]));

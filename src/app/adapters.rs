@@ -7,7 +7,7 @@ use crate::adapter::{self, registry};
 use crate::app::{App, Running, needs};
 use crate::bus::Transport;
 use crate::clock::Clock;
-use crate::config::{Settings, Sources};
+use crate::config::{CloudAccount, Settings, Sources};
 use crate::rpc::Identity;
 use crate::telemetry::health::Standing;
 
@@ -76,6 +76,7 @@ fn provider_settings(settings: &Settings, sources: &Sources) -> registry::Settin
         .chain(sources.files.iter().cloned())
         .chain(sources.dirs.iter().flat_map(listed))
         .chain(oat.client_key_file.clone())
+        .chain(clouds_files(settings))
         .collect();
     let command = adapter::command::Settings {
         plugin_dir: settings.command.plugin_dir.clone(),
@@ -85,4 +86,16 @@ fn provider_settings(settings: &Settings, sources: &Sources) -> registry::Settin
         launcher: None,
     };
     registry::Settings { openattestation, command: Some(command) }
+}
+
+/// Files with the password of the account in `[openstack]`, where it is not in our own configuration.
+fn clouds_files(settings: &Settings) -> Vec<PathBuf> {
+    match &settings.openstack.account {
+        Some(CloudAccount::Cloud { file: Some(file), .. }) => vec![file.clone()],
+        // Of those that OpenStack's clients read, the ones that are the same for every program of a machine.
+        Some(CloudAccount::Cloud { file: None, .. }) => ["clouds.yaml", "clouds.yml", "secure.yaml", "secure.yml"]
+            .map(|name| PathBuf::from("/etc/openstack").join(name))
+            .into(),
+        Some(CloudAccount::Password { .. }) | None => Vec::new(),
+    }
 }

@@ -189,6 +189,11 @@ fn nodes(v: &mut Values) -> NodesSettings {
     }
 }
 
+/// Whether a URL is that of HTTP without TLS.
+fn unencrypted(url: &str) -> bool {
+    url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("http:"))
+}
+
 fn openstack(v: &mut Values) -> OpenStackSettings {
     const SECTION: &str = "openstack";
     let (cloud, auth_url) = (some_text(v, SECTION, "cloud"), some_text(v, SECTION, "auth_url"));
@@ -198,6 +203,13 @@ fn openstack(v: &mut Values) -> OpenStackSettings {
     }
     if auth_url.is_some() && password.is_none() {
         v.refuse(SECTION, "password", "is missing: auth_url needs an account");
+    }
+    if auth_url.as_deref().is_some_and(unencrypted) {
+        v.warn(
+            SECTION,
+            "auth_url",
+            "is not https: anybody on the way can read the password, and say which compute nodes there are",
+        );
     }
     let [username, user_domain_name, project_name, project_domain_name] =
         ["username", "user_domain_name", "project_name", "project_domain_name"].map(|name| full_text(v, SECTION, name));
@@ -232,7 +244,7 @@ fn openattestation(v: &mut Values) -> OpenAttestationSettings {
     let [client_cert_file, client_key_file] = pair(v, OAT, "client_cert_file", "client_key_file");
     let url = some_text(v, OAT, "url");
     let insecure_http = v.flag(OAT, "insecure_http");
-    if url.as_ref().is_some_and(|url| url.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("http:"))) {
+    if url.as_deref().is_some_and(unencrypted) {
         if insecure_http {
             v.warn(
                 OAT,

@@ -103,7 +103,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     option("openstack", "project_name", Kind::Text, "service", "The project the token is for.").used_by(NOVA),
     option("openstack", "project_domain_name", Kind::Text, "Default", "The domain of the project.").used_by(NOVA),
     option("openstack", "region_name", Kind::Text, "", "The region; empty: the only one, or that of clouds.yaml.").example("RegionOne").used_by(NOVA),
-    option("openstack", "interface", Kind::Choice(&["internal", "public", "admin"]), "internal", "Which endpoints of the catalog are used.").used_by(NOVA),
+    option("openstack", "interface", Kind::Choice(&["internal", "public", "admin"]), "internal", "Which endpoints of the catalog are used; with cloud, clouds.yaml decides.").used_by(NOVA),
     option("openstack", "cafile", Kind::Path, "", "Authorities trusted for the APIs' certificates, PEM; empty: the system's.").example("/etc/ssl/certs/cloud-ca.pem").used_by(NOVA),
 
     option("nova", "interval_s", Kind::Int { min: 5, max: 3600 }, "60", "Seconds between two questions to Nova which compute nodes there are. Its notifications have it asked at once.").used_by(NOVA),

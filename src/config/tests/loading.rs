@@ -118,6 +118,7 @@ fn what_works_but_deserves_a_look_is_a_warning() {
     for (more, part) in [
         ("[security]\nunsigned_admin = true\n", "lab only"),
         ("[openattestation]\nurl = http://oat\ninsecure_http = true\n", "lab only"),
+        ("[openstack]\nauth_url = http://keystone/v3\npassword = hunter2\n", "not https"),
         ("[metrics]\nlisten = 0.0.0.0:9180\n", "loopback"),
         ("[oslo_messaging_rabbit]\nrabbit_ha_queues = true\n", "no effect"),
         ("[oslo_messaging_notifications]\nretry = 3\n", "no effect"),

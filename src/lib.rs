@@ -12,6 +12,7 @@
 //! | [`adapter`] | role *adapter*: carries out a check on a batch of nodes through a provider |
 //! | [`pool`] | role *pool*: the cache that turns publications into the file the Nova filter reads |
 //! | [`nova`] | role *nova*: tells Nodes which compute nodes there are, where, and whether they are up |
+//! | [`openstack`] | OpenStack's own APIs: logging in, and the calls SPICE makes |
 //! | [`rpc`] | signed requests and replies on top of the bus; the one table of methods and roles |
 //! | [`trust`] | the rules of trust: pure functions of results, policy and the time passed in |
 //! | [`security`] | keys, trust store, canonical JSON, signed documents, seen ids |
@@ -19,7 +20,6 @@
 //! | [`protocol`] | what travels between roles, as types |
 //! | [`bus`] | oslo.messaging over AMQP 0-9-1; the only module that names lapin |
 //! | [`store`] | the database, SQLite or MariaDB: connection, migrations, transactions and when they are tried again, alarm, the lease of who is active |
-//! | [`openstack`] | OpenStack's own APIs: logging in, and the calls SPICE makes |
 //! | [`chain`] | records that show when they were tampered with |
 //! | [`names`], [`text`], [`clock`], [`telemetry`] | validated names, safe display of foreign text, time that tests can move; logs, figures, health |
 //!

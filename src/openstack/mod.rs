@@ -6,4 +6,4 @@
 pub mod nova;
 pub mod session;
 
-pub use session::{Account, CloudError, Place, Session};
+pub use session::{CloudError, Session};

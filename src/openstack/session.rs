@@ -7,13 +7,13 @@ use std::time::Duration;
 use hyper::header::RETRY_AFTER;
 use hyper::{Method, StatusCode};
 use openstack_sdk::AsyncOpenStack;
-use openstack_sdk::api::{BodyError, QueryAsync, QueryParams, RestEndpoint, raw};
+use openstack_sdk::api::{QueryAsync, QueryParams, RestEndpoint, raw};
 use openstack_sdk::config::{Auth, CloudConfig, ConfigFile};
 use openstack_sdk::types::{ApiVersion, ServiceType};
-use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::config::{CloudAccount, OpenStackSettings};
 use crate::text::{display_safe, display_safe_to};
 
 /// Nova answers some calls only after a minute, when a compute service it had to ask has just died.
@@ -24,44 +24,6 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a call that was refused for being one too many is made again.
 const TRIES: u32 = 3;
-
-/// How SPICE logs in, with the names of keystoneauth.
-#[derive(Debug, Clone)]
-pub enum Account {
-    /// An entry of clouds.yaml.
-    Cloud {
-        /// Its name.
-        name: String,
-        /// Which file; where absent, those that OpenStack's own client reads.
-        file: Option<PathBuf>,
-    },
-    /// What a service has in `[keystone_authtoken]`.
-    Password {
-        /// Keystone.
-        auth_url: String,
-        /// Who.
-        username: String,
-        /// Its password.
-        password: SecretString,
-        /// The user's domain.
-        user_domain_name: String,
-        /// The project the token is for.
-        project_name: String,
-        /// The project's domain.
-        project_domain_name: String,
-    },
-}
-
-/// Where the APIs are looked for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Place {
-    /// The region; `None`: the only one, or the one of clouds.yaml.
-    pub region_name: Option<String>,
-    /// Which of the catalog's endpoints: public, internal or admin.
-    pub interface: String,
-    /// Authorities for their certificates; `None`: the system's.
-    pub cafile: Option<PathBuf>,
-}
 
 /// Why an API did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,14 +54,12 @@ pub enum CloudError {
     },
 }
 
-/// One call of an API.
+/// One question to an API.
 #[derive(Debug, Clone)]
 pub struct Call {
     service: ServiceType,
-    method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
-    body: Option<Value>,
     version: ApiVersion,
 }
 
@@ -108,7 +68,7 @@ impl Call {
     #[must_use]
     pub fn nova(path: impl Into<String>) -> Self {
         let (path, version) = (path.into(), ApiVersion::new(2, 53));
-        Self { service: ServiceType::Compute, method: Method::GET, path, query: Vec::new(), body: None, version }
+        Self { service: ServiceType::Compute, path, query: Vec::new(), version }
     }
 
     /// With a parameter more in its query.
@@ -121,13 +81,13 @@ impl Call {
     /// Method and path, for messages.
     #[must_use]
     pub fn what(&self) -> String {
-        display_safe(&format!("{} {}/{}", self.method, self.service, self.path))
+        display_safe(&format!("GET {}/{}", self.service, self.path))
     }
 }
 
 impl RestEndpoint for Call {
     fn method(&self) -> Method {
-        self.method.clone()
+        Method::GET
     }
 
     fn endpoint(&self) -> Cow<'static, str> {
@@ -144,10 +104,6 @@ impl RestEndpoint for Call {
         parameters
     }
 
-    fn body(&self) -> Result<Option<(&'static str, Vec<u8>)>, BodyError> {
-        self.body.as_ref().map(|body| Ok(("application/json", serde_json::to_vec(body)?))).transpose()
-    }
-
     fn api_version(&self) -> Option<ApiVersion> {
         Some(self.version)
     }
@@ -161,29 +117,37 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session of `account`. Nothing is asked yet.
+    /// A session of the account in `settings`. Nothing is asked yet.
     ///
     /// # Errors
-    /// [`CloudError::Account`] where clouds.yaml has no such entry or cannot be read.
-    pub fn new(account: &Account, place: &Place) -> Result<Self, CloudError> {
-        let mut config = match account {
-            Account::Cloud { name, file } => from_clouds_yaml(name, file.as_ref())?,
-            Account::Password { auth_url, username, password, user_domain_name, project_name, project_domain_name } => {
+    /// [`CloudError::Account`] where there is none, or clouds.yaml has no such entry or cannot be read.
+    pub fn new(settings: &OpenStackSettings) -> Result<Self, CloudError> {
+        let mut config = match &settings.account {
+            None => return Err(CloudError::Account("no account is named: set cloud, or auth_url and password".into())),
+            Some(CloudAccount::Cloud { name, file }) => from_clouds_yaml(name, file.as_ref())?,
+            Some(CloudAccount::Password {
+                auth_url,
+                username,
+                password,
+                user_domain_name,
+                project_name,
+                project_domain_name,
+            }) => {
                 let auth = Auth {
                     auth_url: Some(auth_url.clone()),
                     username: Some(username.clone()),
-                    password: Some(password.clone()),
+                    password: Some(password.reveal().as_str().into()),
                     user_domain_name: Some(user_domain_name.clone()),
                     project_name: Some(project_name.clone()),
                     project_domain_name: Some(project_domain_name.clone()),
                     ..Auth::default()
                 };
-                let interface = Some(place.interface.clone());
+                let interface = Some(settings.interface.clone());
                 CloudConfig { auth: Some(auth), auth_type: Some("password".into()), interface, ..Default::default() }
             }
         };
-        config.region_name = place.region_name.clone().or(config.region_name);
-        config.cacert = place.cafile.as_ref().map(|file| file.display().to_string()).or(config.cacert);
+        config.region_name = settings.region_name.clone().or(config.region_name);
+        config.cacert = settings.cafile.as_ref().map(|file| file.display().to_string()).or(config.cacert);
         // Keystone is where we are told it is. The SDK would look for the kind of endpoint that is wanted of the others, before it can know any.
         if let Some(keystone) = config.auth.as_ref().and_then(|auth| auth.auth_url.as_deref()).map(versioned) {
             let keystone = serde_json::from_value(keystone.into());
@@ -312,10 +276,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clouds.yaml");
         std::fs::write(&file, "clouds:\n  one:\n    auth:\n      auth_url: http://127.0.0.1:1/v3\n").unwrap();
-        let account = |name: &str| Account::Cloud { name: name.into(), file: Some(file.clone()) };
-        let place = Place { region_name: None, interface: "internal".into(), cafile: None };
-        assert!(Session::new(&account("one"), &place).is_ok());
-        let Err(error) = Session::new(&account("two"), &place) else { panic!("it was found") };
+        let settings = |name: &str| OpenStackSettings {
+            account: Some(CloudAccount::Cloud { name: name.into(), file: Some(file.clone()) }),
+            region_name: None,
+            interface: "internal".into(),
+            cafile: None,
+        };
+        assert!(Session::new(&settings("one")).is_ok());
+        let Err(error) = Session::new(&settings("two")) else { panic!("it was found") };
         assert!(error.to_string().contains("no cloud two"), "{error}");
     }
 }

@@ -100,7 +100,7 @@ pub use notifier::{Notification, PRIORITY};
 pub use options::{BusOptions, Declare, NotificationOptions, RabbitOptions, Transport};
 pub use reply::Reply;
 pub use server::Server;
-pub use service::{Delivery, Dispatcher, Disposition, Listen, Service, Subscription};
+pub use service::{Delivery, Dispatcher, Disposition, Listen, Queues, Service, Subscription};
 pub use state::Broker;
 pub use target::{Target, version_is_compatible};
 

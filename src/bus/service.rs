@@ -90,8 +90,7 @@ impl Service {
             listen: Listen { topic: true, server: false, fanout: false },
             delivery: Delivery::Notifications(Subscription {
                 priorities: priorities.iter().map(|priority| (*priority).to_owned()).collect(),
-                pool: pool.map(ToOwned::to_owned),
-                private: false,
+                queues: pool.map_or(Queues::Shared, |pool| Queues::Pool(pool.to_owned())),
             }),
             concurrency: 1,
         }
@@ -104,7 +103,7 @@ impl Service {
     pub fn overheard(exchange: impl Into<String>, topic: impl Into<String>, priority: &str) -> Self {
         let mut service = Self::notifications(exchange, topic, &[priority], None);
         if let Delivery::Notifications(wanted) = &mut service.delivery {
-            wanted.private = true;
+            wanted.queues = Queues::Own;
         }
         service
     }
@@ -154,21 +153,24 @@ impl Service {
         let rabbit = &options.rabbit;
         let mut objects: Vec<Object> = Vec::new();
         let mut queues = Vec::new();
-        if let Delivery::Notifications(Subscription { priorities, private: true, .. }) = delivery {
-            objects.push(topology::expected_exchange(exchange));
-            for priority in priorities {
-                let name = format!("spice-overheard_{}", fresh_id());
-                objects.push(topology::overheard_queue(exchange, &format!("{topic}.{priority}"), &name));
-                queues.push((Origin::Topic, name));
-            }
-        } else if let Delivery::Notifications(Subscription { priorities, pool, .. }) = delivery {
-            objects.push(topology::control_exchange(rabbit, exchange));
+        if let Delivery::Notifications(Subscription { priorities, queues: wanted }) = delivery {
+            objects.push(match wanted {
+                Queues::Own => topology::expected_exchange(exchange),
+                Queues::Shared | Queues::Pool(_) => topology::control_exchange(rabbit, exchange),
+            });
             for priority in priorities {
                 let key = format!("{topic}.{priority}");
-                let queue = pool.as_ref().unwrap_or(&key);
-                objects.push(topology::bound_queue(rabbit, exchange, queue, &key));
-                if !queues.iter().any(|(_, known)| known == queue) {
-                    queues.push((Origin::Topic, queue.clone()));
+                let queue = match wanted {
+                    Queues::Shared => key.clone(),
+                    Queues::Pool(name) => name.clone(),
+                    Queues::Own => format!("spice-overheard_{}", fresh_id()),
+                };
+                objects.push(match wanted {
+                    Queues::Own => topology::overheard_queue(exchange, &key, &queue),
+                    Queues::Shared | Queues::Pool(_) => topology::bound_queue(rabbit, exchange, &queue, &key),
+                });
+                if !queues.iter().any(|(_, known)| *known == queue) {
+                    queues.push((Origin::Topic, queue));
                 }
             }
         } else if matches!(delivery, Delivery::Work { .. }) {
@@ -237,10 +239,19 @@ pub enum Delivery {
 pub struct Subscription {
     /// Priorities, in lower case.
     pub priorities: Vec<String>,
-    /// The name of the queue that gets a copy of its own.
-    pub pool: Option<String>,
-    /// Whether the queue is ours alone, and goes with us.
-    pub private: bool,
+    /// From which queues.
+    pub queues: Queues,
+}
+
+/// The queues that a listener to notifications has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queues {
+    /// `topic.priority`, shared with every other listener: each notification goes to one of them.
+    Shared,
+    /// One of this name with a copy of everything, shared with the listeners that name it too.
+    Pool(String),
+    /// Queues of its own that go with it, on an exchange that somebody else has made.
+    Own,
 }
 
 impl Subscription {

@@ -45,11 +45,11 @@ impl fmt::Display for Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberState {
-    /// The node's level.
-    pub level: Level,
     /// For `trusted`: from then on it is unknown, without further word. Zero for the other levels.
     #[serde(default)]
     pub expires_at: Timestamp,
+    /// The node's level.
+    pub level: Level,
     /// True where an administrator's override, not a check, made it trusted.
     #[serde(default)]
     pub overridden: bool,
@@ -59,12 +59,12 @@ pub struct MemberState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolState {
-    /// What the filter does with it.
-    pub mode: Mode,
     /// See [`super::policy::PoolPolicy::max_silence_ms`].
     pub max_silence_ms: i64,
     /// Every registered node.
     pub members: BTreeMap<NodeName, MemberState>,
+    /// What the filter does with it.
+    pub mode: Mode,
 }
 
 /// Every 2 s: Nodes lives, and this is what a cache should hold.
@@ -107,7 +107,8 @@ pub struct Delta {
     pub not_after: Timestamp,
 }
 
-/// All pools at one version, in answer to a cache's question.
+/// All pools at one version, in answer to a cache's question. It is the largest document there is: members stand in the order in which they are
+/// signed, here and in [`PoolState`] and [`MemberState`], so that it is written without being sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
@@ -115,16 +116,16 @@ pub struct Snapshot {
     pub deployment: DeploymentId,
     /// The epoch of this Nodes.
     pub epoch: i64,
-    /// The version of the pools.
-    pub version: i64,
     /// The nonce of the question, so that no recorded answer can be replayed.
     pub nonce: String,
+    /// Readers drop it after this time.
+    pub not_after: Timestamp,
     /// Every pool.
     pub pools: BTreeMap<PoolName, PoolState>,
     /// When this was said.
     pub sent_at: Timestamp,
-    /// Readers drop it after this time.
-    pub not_after: Timestamp,
+    /// The version of the pools.
+    pub version: i64,
 }
 
 /// Why a delta cannot be applied: the reader has diverged from Nodes and must take a snapshot.

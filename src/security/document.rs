@@ -11,10 +11,10 @@ use crate::clock::Timestamp;
 use crate::names::DeploymentId;
 use crate::protocol::{Delta, Heartbeat, Policy, Snapshot, Ticket};
 
-use super::canonical::canonicalize;
+use super::canonical::canonicalize_content;
 use super::error::{AuthError, SignError};
 use super::keys::{KeyId, SigningKey};
-use super::request::{same_deployment, to_value, verify_bytes};
+use super::request::{same_deployment, verify_bytes};
 use super::strict::parse_strict_as;
 use super::trust_store::{TrustStore, TrustedKey};
 
@@ -118,7 +118,7 @@ impl SignedDocument {
     /// [`SignError`] when the content cannot be signed (floats, numbers beyond 2^53, nesting beyond 32), is too large for
     /// its kind, or the key fails.
     pub fn sign<T: Serialize>(kind: DocumentKind, content: &T, key: &SigningKey) -> Result<Self, SignError> {
-        let body = canonicalize(&to_value(content)?)?;
+        let body = canonicalize_content(content)?;
         let (size, max) = (body.len(), kind.max_body());
         if size > max {
             return Err(SignError::TooLarge { kind: kind.as_str(), size, max });

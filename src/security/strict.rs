@@ -28,6 +28,12 @@ pub fn parse_strict_as<T: DeserializeOwned>(text: &[u8]) -> Result<T, CanonicalE
     serde_json::from_slice(text).map_err(|error| syntax(&error))
 }
 
+/// Whether `text`, which has no spaces between its parts, is the canonical text of what it says as far as order and numbers go: members with
+/// ASCII names in order, each once, and nothing that [`parse_strict`] refuses.
+pub(super) fn is_in_order(text: &[u8]) -> bool {
+    read::<InOrder>(text).is_ok()
+}
+
 fn syntax(error: &serde_json::Error) -> CanonicalError {
     CanonicalError::Syntax(display_safe_to(&error.to_string(), 200))
 }
@@ -107,6 +113,41 @@ impl Built for Checked {
             return Err(name);
         }
         object.insert(name);
+        Ok(())
+    }
+
+    fn of_list((): Self::Items) -> Self {
+        Self
+    }
+
+    fn of_object(_: Self::Members) -> Self {
+        Self
+    }
+}
+
+/// Nothing but that the names of members are ASCII and in order.
+struct InOrder;
+
+impl Built for InOrder {
+    type Items = ();
+    /// The name before.
+    type Members = Option<String>;
+
+    fn of(_: Value) -> Self {
+        Self
+    }
+
+    fn of_str(_: &str) -> Self {
+        Self
+    }
+
+    fn push((): &mut Self::Items, _: Self) {}
+
+    fn insert(before: &mut Self::Members, name: String, _: Self) -> Result<(), String> {
+        if !name.is_ascii() || before.as_ref().is_some_and(|before| *before >= name) {
+            return Err(name);
+        }
+        *before = Some(name);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-use super::super::canonical::{MAX_DEPTH, MAX_INTEGER, Part, canonicalize_members};
+use super::super::canonical::{MAX_DEPTH, MAX_INTEGER, Part, canonicalize_content, canonicalize_members};
 use super::*;
 
 fn nested(depth: usize) -> String {
@@ -81,6 +81,52 @@ fn nesting_is_bounded_the_same_way_for_signing_and_reading() {
     assert_eq!(canonicalize(&json!([deepest])), Err(CanonicalError::Depth));
     assert!(parse_strict(nested(100_000).as_bytes()).is_err());
     assert!(parse_strict("{\"a\":".repeat(100_000).as_bytes()).is_err());
+}
+
+/// Written as its members stand, which is in no order.
+struct AsItStands(Vec<(String, Value)>);
+
+impl serde::Serialize for AsItStands {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+#[test]
+fn content_that_cannot_be_signed_cannot_be_signed_in_any_order_either() {
+    let deepest = parse_strict(nested(MAX_DEPTH).as_bytes()).unwrap();
+    for bad in [json!(1.0), json!(0.5), json!(MAX_INTEGER + 1), json!(-MAX_INTEGER - 1), json!(u64::MAX), deepest] {
+        for names in [["a", "b"], ["b", "a"], ["\u{e9}", "a"]] {
+            let content = AsItStands(names.map(|name| (name.to_owned(), bad.clone())).into());
+            assert_eq!(
+                canonicalize_content(&content).unwrap_err(),
+                canonicalize(&serde_json::to_value(&content).unwrap()).unwrap_err(),
+                "{names:?}: {bad}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_member_written_twice_is_signed_once() {
+    for names in [["a", "a"], ["", ""]] {
+        let content = AsItStands(names.iter().zip(1..).map(|(name, n)| ((*name).to_owned(), json!(n))).collect());
+        let text = canonicalize_content(&content).unwrap();
+        assert!(parse_strict(&text).is_ok(), "{}", String::from_utf8_lossy(&text));
+    }
+}
+
+proptest! {
+    #[test]
+    fn content_in_any_order_has_the_canonical_text_of_its_value(members in prop::collection::vec((".{0,3}", content()), 0..6)) {
+        let content = AsItStands(members);
+        let value = serde_json::to_value(&content).unwrap();
+        match canonicalize(&value) {
+            Ok(text) => prop_assert_eq!(canonicalize_content(&content).unwrap(), text),
+            Err(error) => prop_assert_eq!(canonicalize_content(&content).unwrap_err(), error),
+        }
+        prop_assert_eq!(canonicalize_content(&value), canonicalize(&value));
+    }
 }
 
 proptest! {

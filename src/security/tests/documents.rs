@@ -116,3 +116,23 @@ proptest! {
         prop_assert!(changed.open_for::<Ticket>(&deployment(), &store(), SIGNED_AT, by_checks).is_err());
     }
 }
+
+#[test]
+fn a_snapshot_is_written_in_the_order_in_which_it_is_signed() {
+    use crate::protocol::{Level, MemberState, Mode, PoolState, Snapshot};
+    let member = MemberState { level: Level::Trusted, expires_at: SIGNED_AT, overridden: false };
+    let members = ["compute-1", "Compute.2", "compute-10"].map(|name| (name.parse().unwrap(), member)).into();
+    let pool = PoolState { mode: Mode::Enforce, max_silence_ms: 1, members };
+    let snapshot = Snapshot {
+        deployment: deployment(),
+        epoch: 1,
+        nonce: "0123456789abcdef".into(),
+        not_after: SIGNED_AT,
+        pools: [("default".parse().unwrap(), pool.clone()), ("Gold".parse().unwrap(), pool)].into(),
+        sent_at: SIGNED_AT,
+        version: 2,
+    };
+    let written = serde_json::to_vec(&snapshot).unwrap();
+    assert_eq!(written, canonicalize(&serde_json::to_value(&snapshot).unwrap()).unwrap());
+    assert!(super::super::strict::is_in_order(&written), "else a tree of values is held beside it");
+}

@@ -7,7 +7,6 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::strict::is_in_order;
 use crate::text::display_safe_to;
 
 /// Deepest nesting of lists and objects in signed content; a scalar has depth 0.
@@ -41,20 +40,6 @@ pub fn canonicalize(value: &Value) -> Result<Vec<u8>, CanonicalError> {
     let mut names = Names::Plain;
     check(value, 0, &mut names)?;
     write(value, names)
-}
-
-/// The canonical text of anything, as [`canonicalize`] would give it. Content whose members are written in order already, as those of the largest
-/// documents are, is never held as a [`Value`], which takes many times the room of its text.
-///
-/// # Errors
-/// As [`canonicalize`]; [`CanonicalError::Syntax`] where the content cannot be written as JSON.
-pub(super) fn canonicalize_content(content: &impl Serialize) -> Result<Vec<u8>, CanonicalError> {
-    let text = write(content, Names::Plain)?;
-    if is_in_order(&text) {
-        return Ok(text);
-    }
-    drop(text);
-    canonicalize(&serde_json::to_value(content).map_err(|error| unwritten(&error))?)
 }
 
 /// The canonicaliser sorts and copies every member, which costs many times what writing them does. `serde_json` writes texts and integers
@@ -109,11 +94,7 @@ fn write(content: &impl Serialize, names: Names) -> Result<Vec<u8>, CanonicalErr
         Names::Plain => serde_json::to_vec(content),
         Names::Any => serde_json_canonicalizer::to_vec(content),
     };
-    written.map_err(|error| unwritten(&error))
-}
-
-fn unwritten(error: &serde_json::Error) -> CanonicalError {
-    CanonicalError::Syntax(display_safe_to(&error.to_string(), 200))
+    written.map_err(|error| CanonicalError::Syntax(display_safe_to(&error.to_string(), 200)))
 }
 
 /// What the canonicaliser would write, but other libraries might read differently: it rounds large integers.

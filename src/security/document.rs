@@ -11,11 +11,11 @@ use crate::clock::Timestamp;
 use crate::names::DeploymentId;
 use crate::protocol::{Delta, Heartbeat, Policy, Snapshot, Ticket};
 
-use super::canonical::canonicalize_content;
+use super::canonical::canonicalize;
 use super::error::{AuthError, SignError};
 use super::keys::{KeyId, SigningKey};
-use super::request::{same_deployment, verify_bytes};
-use super::strict::parse_strict_as;
+use super::request::{same_deployment, to_value, verify_bytes};
+use super::strict::{is_in_order, parse_strict_as};
 use super::trust_store::{TrustStore, TrustedKey};
 
 /// What a document is, which its signature covers: a heartbeat can never be taken for a policy.
@@ -118,7 +118,7 @@ impl SignedDocument {
     /// [`SignError`] when the content cannot be signed (floats, numbers beyond 2^53, nesting beyond 32), is too large for
     /// its kind, or the key fails.
     pub fn sign<T: Serialize>(kind: DocumentKind, content: &T, key: &SigningKey) -> Result<Self, SignError> {
-        let body = canonicalize_content(content)?;
+        let body = canonical_text(content)?;
         let (size, max) = (body.len(), kind.max_body());
         if size > max {
             return Err(SignError::TooLarge { kind: kind.as_str(), size, max });
@@ -183,6 +183,17 @@ impl SignedDocument {
         same_deployment(content.deployment().as_str(), deployment)?;
         Ok((content, key))
     }
+}
+
+/// The canonical text of `content`. What is written in order already, as the largest documents are, is never held as a value, which takes many
+/// times the room of its text.
+pub(super) fn canonical_text<T: Serialize>(content: &T) -> Result<Vec<u8>, SignError> {
+    if let Ok(text) = serde_json::to_vec(content)
+        && is_in_order(&text)
+    {
+        return Ok(text);
+    }
+    Ok(canonicalize(&to_value(content)?)?)
 }
 
 fn covered(kind: DocumentKind, body: &[u8]) -> Vec<u8> {

@@ -24,14 +24,14 @@ pub fn parse_strict(text: &[u8]) -> Result<Value, CanonicalError> {
 /// # Errors
 /// As [`parse_strict`]; [`CanonicalError::Syntax`] where it is no `T`.
 pub fn parse_strict_as<T: DeserializeOwned>(text: &[u8]) -> Result<T, CanonicalError> {
-    let Checked = read(text)?;
+    read::<Checked<Distinct>>(text)?;
     serde_json::from_slice(text).map_err(|error| syntax(&error))
 }
 
 /// Whether `text`, which has no spaces between its parts, is the canonical text of what it says as far as order and numbers go: members with
 /// ASCII names in order, each once, and nothing that [`parse_strict`] refuses.
 pub(super) fn is_in_order(text: &[u8]) -> bool {
-    read::<InOrder>(text).is_ok()
+    read::<Checked<InOrder>>(text).is_ok()
 }
 
 fn syntax(error: &serde_json::Error) -> CanonicalError {
@@ -91,72 +91,61 @@ impl Built for Value {
     }
 }
 
-/// Nothing but that it is as it should be.
-struct Checked;
+/// Nothing but that it is as it should be, and its names are as `N` wants them.
+struct Checked<N>(PhantomData<N>);
 
-impl Built for Checked {
+/// What is asked of the names of one object.
+trait Names: Default {
+    /// Whether the next one may be there.
+    fn admit(&mut self, name: &str) -> bool;
+}
+
+/// Each is there once.
+#[derive(Default)]
+struct Distinct(HashSet<String>);
+
+impl Names for Distinct {
+    fn admit(&mut self, name: &str) -> bool {
+        self.0.insert(name.to_owned())
+    }
+}
+
+/// They are ASCII and in order, each once. Holds the one before.
+#[derive(Default)]
+struct InOrder(Option<String>);
+
+impl Names for InOrder {
+    fn admit(&mut self, name: &str) -> bool {
+        let after = self.0.as_deref().is_none_or(|before| before < name);
+        self.0 = Some(name.to_owned());
+        after && name.is_ascii()
+    }
+}
+
+impl<N: Names> Built for Checked<N> {
     type Items = ();
-    type Members = HashSet<String>;
+    type Members = N;
 
     fn of(_: Value) -> Self {
-        Self
+        Self(PhantomData)
     }
 
     fn of_str(_: &str) -> Self {
-        Self
+        Self(PhantomData)
     }
 
     fn push((): &mut Self::Items, _: Self) {}
 
     fn insert(object: &mut Self::Members, name: String, _: Self) -> Result<(), String> {
-        if object.contains(&name) {
-            return Err(name);
-        }
-        object.insert(name);
-        Ok(())
+        if object.admit(&name) { Ok(()) } else { Err(name) }
     }
 
     fn of_list((): Self::Items) -> Self {
-        Self
+        Self(PhantomData)
     }
 
     fn of_object(_: Self::Members) -> Self {
-        Self
-    }
-}
-
-/// Nothing but that the names of members are ASCII and in order.
-struct InOrder;
-
-impl Built for InOrder {
-    type Items = ();
-    /// The name before.
-    type Members = Option<String>;
-
-    fn of(_: Value) -> Self {
-        Self
-    }
-
-    fn of_str(_: &str) -> Self {
-        Self
-    }
-
-    fn push((): &mut Self::Items, _: Self) {}
-
-    fn insert(before: &mut Self::Members, name: String, _: Self) -> Result<(), String> {
-        if !name.is_ascii() || before.as_ref().is_some_and(|before| *before >= name) {
-            return Err(name);
-        }
-        *before = Some(name);
-        Ok(())
-    }
-
-    fn of_list((): Self::Items) -> Self {
-        Self
-    }
-
-    fn of_object(_: Self::Members) -> Self {
-        Self
+        Self(PhantomData)
     }
 }
 

@@ -76,7 +76,10 @@ async fn a_kill_and_restart_loses_nothing(mut cloud: Cloud) {
     let checks = cloud.admin(Topic::Checks, "check_list", json!({})).await;
     assert_eq!(checks[0]["name"], "attestation");
     let after = cloud.admin(Topic::Nodes, "result_list", json!({})).await;
-    assert_eq!(after, before, "the results are the same");
+    // More may have come before the kill: a second run, where the news of the nodes reached Checks after the check.
+    let after = after.as_array().unwrap();
+    let lost: Vec<_> = before.as_array().unwrap().iter().filter(|result| !after.contains(result)).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}, left: {after:?}");
 
     cloud.stop("all").await;
     cloud.await_in_file("node-2", 'u').await;
